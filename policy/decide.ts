@@ -1,0 +1,196 @@
+// The three gates: decide() judges the name, grant() the addresses, confirm() the server name. Pure: no clock, no sockets.
+// Precedence of gate 1: malformed, unknown principal, deny rule, most specific allow rule, default deny.
+
+import { classifyAddress, isExceptable, isSameAddress, unwrapAddress } from './address-class.ts';
+import { parseAddress, type Address } from './address.ts';
+import { findRule, type CompiledRule, type DenyRule, type Policy } from './compile.ts';
+import type { Decision, EgressRequest, ServerNameFact } from './decision.ts';
+import { canonicalHost } from './host.ts';
+import { printable } from './printable.ts';
+import type { Reason } from './reasons.ts';
+import type { Target } from './target.ts';
+
+const granted: unique symbol = Symbol('granted');
+
+/** Leave to open one tunnel. Only grant() makes one: a literal does not compile. */
+export interface Grant {
+  readonly [granted]: true;
+  readonly request: EgressRequest;
+  readonly decision: Decision;
+  /** INVARIANT: never empty; each has passed the address guard. */
+  readonly addresses: readonly Address[];
+  readonly port: number;
+  readonly host: string;
+}
+
+/** Gate 1: the name, before any look-up. */
+export function decide(policy: Policy, request: EgressRequest): Decision {
+  const { target, mode, principal } = request;
+  const answer = answers(policy, request);
+  if (target.kind === 'malformed') return answer.deny('request_malformed', null, target.problem);
+  if (principal === undefined) return answer.deny('principal_unknown', null);
+  const denied = target.kind === 'name' ? findRule(policy.deny, target.host) : undefined;
+  if (denied !== undefined) return answer.deny('rule_denied', denied);
+  if (mode === 'service') return decideService(policy, request, target);
+  if (target.kind === 'address') return answer.deny('host_is_address', null);
+  const rule = findRule(policy.allow, target.host);
+  if (rule === undefined) return answer.deny('no_rule_matched', null);
+  if (!rule.ports.has(target.port))
+    return answer.deny('port_not_allowed', rule, `ports allowed: ${[...rule.ports].join(', ')}`);
+  // A CONNECT tunnel is opaque after its first bytes: plain HTTP in it could name any Host.
+  if (rule.protocol !== 'tls')
+    return answer.deny('protocol_not_allowed', rule, `the rule is for plain ${rule.protocol}`);
+  return answer.allow('rule_matched', rule);
+}
+
+function decideService(
+  policy: Policy,
+  request: EgressRequest,
+  target: Exclude<Target, { kind: 'malformed' }>,
+): Decision {
+  const answer = answers(policy, request);
+  const alias = request.service ?? '';
+  const rule = policy.services.get(alias);
+  if (rule === undefined)
+    return answer.deny('no_rule_matched', null, `there is no service \`${printable(alias)}\``);
+  if (!isHostOf(rule, target))
+    return answer.deny('no_rule_matched', rule, 'the service leads to another host');
+  if (!rule.ports.has(target.port)) return answer.deny('port_not_allowed', rule);
+  return answer.allow('service_matched', rule);
+}
+
+function isHostOf(service: CompiledRule, target: Exclude<Target, { kind: 'malformed' }>): boolean {
+  if (target.kind === 'name') return target.host === service.host;
+  const literal = parseAddress(service.host);
+  return literal !== undefined && isSameAddress(literal, target.address);
+}
+
+interface Answers {
+  allow(reason: Reason, rule: CompiledRule): Decision;
+  deny(reason: Reason, rule: CompiledRule | DenyRule | null, detail?: string): Decision;
+}
+
+function answers(policy: Policy, { principal, target, mode }: EgressRequest): Answers {
+  const answer = (
+    verdict: Decision['verdict'],
+    reason: Reason,
+    rule: CompiledRule | DenyRule | null,
+    detail: string | null,
+  ): Decision =>
+    Object.freeze({
+      verdict,
+      reason,
+      host: hostText(target),
+      port: target.kind === 'malformed' ? null : target.port,
+      principal: principal?.name ?? null,
+      mode,
+      rule: rule === null ? null : { id: rule.id, host: rule.host, group: rule.group, reason: rule.reason },
+      protocol: rule !== null && 'protocol' in rule ? rule.protocol : null,
+      ech: rule !== null && 'ech' in rule ? rule.ech : 'deny',
+      limits: rule !== null && 'limits' in rule ? rule.limits : unlimited,
+      policy: policy.digest,
+      detail,
+    });
+  return {
+    allow: (reason, rule) => answer('allow', reason, rule, null),
+    deny: (reason, rule, detail) => answer('deny', reason, rule, detail ?? null),
+  };
+}
+
+const unlimited: Decision['limits'] = Object.freeze({ upBytes: null, downBytes: null });
+
+function hostText(target: Target): string {
+  if (target.kind === 'name') return target.host;
+  return target.kind === 'address' ? target.address.text : target.shown;
+}
+
+/**
+ * Gate 2: every address the name resolved to. One bad answer refuses the whole name. `own` are the addresses of the
+ * proxy host. The verdict on the name is taken again from the policy, so a made-up decision opens nothing.
+ */
+export function grant(
+  policy: Policy,
+  request: EgressRequest,
+  decision: Decision,
+  addresses: readonly Address[],
+  own: readonly Address[],
+): Grant | Decision {
+  if (decision.policy !== policy.digest)
+    throw new Error('bug: a decision of one policy was taken to another');
+  const judged = decide(policy, request);
+  const rule = judged.verdict === 'allow' ? ruleOf(policy, request) : undefined;
+  if (rule === undefined || request.target.kind === 'malformed') return judged;
+  const deny = (detail: string): Decision =>
+    answers(policy, request).deny('address_not_public', rule, detail);
+  if (addresses.length === 0) return deny('the name has no address');
+  for (const address of addresses) {
+    const problem = addressProblem(rule, address, own);
+    if (problem !== undefined) return deny(`\`${address.text}\` is ${problem}`);
+  }
+  const { port } = request.target;
+  const leave: Grant = {
+    [granted]: true,
+    request,
+    decision: judged,
+    addresses: Object.freeze([...addresses]),
+    port,
+    host: judged.host,
+  };
+  return Object.freeze(leave);
+}
+
+function ruleOf(policy: Policy, { target, mode, service }: EgressRequest): CompiledRule | undefined {
+  if (mode === 'service') return policy.services.get(service ?? '');
+  return target.kind === 'name' ? findRule(policy.allow, target.host) : undefined;
+}
+
+function addressProblem(rule: CompiledRule, address: Address, own: readonly Address[]): string | undefined {
+  const { isPublic, kind, source } = classifyAddress(address);
+  const isOpenLoopback = rule.loopback && kind === 'loopback';
+  if (!isOpenLoopback && own.some((mine) => isSameAddress(mine, address)))
+    return 'an address of the proxy host itself';
+  if (rule.ranges === null) return isPublic || isOpenLoopback ? undefined : `${kind} (${source})`;
+  if (!isOpenLoopback && !isExceptable(kind)) return `${kind} (${source}), which no rule can except`;
+  const judged = unwrapAddress(address);
+  return rule.ranges.some((range) => range.contains(judged))
+    ? undefined
+    : `outside the addresses of rule \`${rule.id}\``;
+}
+
+/** Gate 3: the first bytes of the tunnel. The same allow decision, or a denial. Opaque services have nothing to confirm. */
+export function confirm(leave: Grant, fact: ServerNameFact): Decision {
+  const { decision } = leave;
+  if (decision.protocol === 'tcp') return decision;
+  const [reason, detail] = helloProblem(leave, fact) ?? [];
+  if (reason === undefined) return decision;
+  return Object.freeze({ ...decision, verdict: 'deny', reason, detail: detail ?? null });
+}
+
+function helloProblem(
+  { decision, host }: Grant,
+  fact: ServerNameFact,
+): readonly [Reason, string?] | undefined {
+  switch (fact.kind) {
+    case 'not_tls':
+      return ['not_tls'];
+    case 'malformed':
+      return ['hello_malformed', printable(fact.problem)];
+    case 'timeout':
+      return ['hello_timeout'];
+    case 'closed':
+      return ['hello_malformed', 'the client closed before its ClientHello was whole'];
+    // A hostile client may put the allowed name outside and the real one inside, so ECH is judged before the name.
+    case 'no_server_name':
+      return fact.ech && decision.ech === 'deny' ? ['ech_refused'] : ['server_name_missing'];
+    case 'server_name':
+      return fact.ech && decision.ech === 'deny' ? ['ech_refused'] : nameProblem(host, fact.name);
+    default:
+      return fact satisfies never;
+  }
+}
+
+function nameProblem(host: string, name: string): readonly [Reason, string] | undefined {
+  const read = canonicalHost(name);
+  if ('host' in read && read.host === host) return undefined;
+  return ['server_name_mismatch', `the ClientHello names \`${printable(name)}\``];
+}

@@ -1,0 +1,99 @@
+// What to say beside a decision: a hint, perhaps the host that was meant, and how to ask for more. Changes no verdict.
+// The cost is bounded: a refusal is made for every request of a client that may be hostile.
+
+import { findRule, type Policy } from './compile.ts';
+import type { Decision } from './decision.ts';
+import { nearest } from './edit-distance.ts';
+import { defaultPort } from './policy-tests.ts';
+import { reasonText, type Reason } from './reasons.ts';
+
+export interface Explanation {
+  readonly hint: string;
+  /** A host, or host:port, that this policy allows. */
+  readonly didYouMean?: string;
+  readonly howToRequest: string;
+}
+
+/** Hosts of a policy that are compared with a denied one, at most. */
+const maxCandidates = 1000;
+
+/** Says what a decision means for whoever asked. */
+export function explain(policy: Policy, decision: Decision): Explanation {
+  const { hint } = reasonText(decision.reason);
+  const didYouMean = suggestion(policy, decision);
+  const special = specialHint(policy, decision);
+  return {
+    hint: special === undefined ? hint : `${special} ${hint}`,
+    ...(didYouMean === undefined ? {} : { didYouMean }),
+    howToRequest: howToRequest(decision),
+  };
+}
+
+function suggestion(policy: Policy, decision: Decision): string | undefined {
+  if (decision.reason === 'port_not_allowed') return otherPort(policy, decision);
+  if (decision.reason !== 'no_rule_matched' || decision.mode === 'service') return undefined;
+  const { host } = decision;
+  const sibling = host.startsWith('www.') ? host.slice('www.'.length) : `www.${host}`;
+  if (isNamed(policy, sibling)) return sibling;
+  const near = nearest(host, firstOf(policy.allow.exact.keys(), maxCandidates));
+  return near !== undefined && isNamed(policy, near) ? near : undefined;
+}
+
+function isNamed(policy: Policy, host: string): boolean {
+  return findRule(policy.allow, host) !== undefined && findRule(policy.deny, host) === undefined;
+}
+
+function otherPort(policy: Policy, { host, mode }: Decision): string | undefined {
+  const [port] = (mode === 'connect' ? findRule(policy.allow, host)?.ports : undefined) ?? [];
+  return port === undefined ? undefined : `${host}:${port}`;
+}
+
+function* firstOf(names: Iterable<string>, count: number): Generator<string> {
+  let left = count;
+  for (const name of names) {
+    if (left === 0) return;
+    left -= 1;
+    yield name;
+  }
+}
+
+function specialHint(policy: Policy, { reason, host, port }: Decision): string | undefined {
+  if (reason !== 'no_rule_matched' && reason !== 'host_is_address') return undefined;
+  for (const [alias, service] of policy.services) {
+    if (service.host === host && port !== null && service.ports.has(port)) {
+      return `This is the service \`${alias}\`: connect to \`${alias}:${port}\` without the proxy.`;
+    }
+  }
+  if (!policy.allow.wildcard.has(host)) return undefined;
+  return `\`*.${host}\` is allowed, but a wildcard does not cover the name it stands on.`;
+}
+
+function howToRequest({ verdict, reason, host, port }: Decision): string {
+  if (verdict === 'allow') return 'nothing to request: this is allowed';
+  const line = requests.get(reason);
+  return line === undefined ? 'nothing to request: change the request itself' : line(host, port);
+}
+
+const requests: ReadonlyMap<Reason, (host: string, port: number | null) => string> = new Map<
+  Reason,
+  (host: string, port: number | null) => string
+>([
+  ['no_rule_matched', (host, port) => `ask the owner of the policy for: ${nixLine(host, port)}`],
+  [
+    'port_not_allowed',
+    (host, port) => `ask the owner of the policy to add port ${port ?? 0} to the rule of ${host}`,
+  ],
+  ['rule_denied', () => 'ask the owner of the policy; no rule can be added while the deny rule stands'],
+  [
+    'address_not_public',
+    () => 'ask the owner of the policy to pin "addresses" on this rule, if the host is internal on purpose',
+  ],
+  ['host_is_address', () => 'ask for the host name, or for a named service if there is none'],
+]);
+
+function nixLine(host: string, port: number | null): string {
+  const name = `allow."${host}"`;
+  return port === null || port === defaultPort
+    ? `${name} = "why it is needed";`
+    : `${name} = { ports = [ ${port} ]; reason = "why it is needed"; };`;
+}

@@ -1,0 +1,89 @@
+// From a file or a text to a compiled policy: strict JSON, schema, meaning, all problems at once. The only reader of files here.
+
+import { createReadStream } from 'node:fs';
+import { buffer } from 'node:stream/consumers';
+import { Ajv, type ValidateFunction } from 'ajv';
+import { compilePolicy, type Policy } from './compile.ts';
+import {
+  canonicalDocument,
+  type AuthoredDocument,
+  type AuthoredRule,
+  type AuthoredService,
+  type TestDocument,
+} from './document.ts';
+import { parseJson } from './json.ts';
+import { PolicyError } from './problem.ts';
+import { schemaProblem } from './schema-problem.ts';
+import schema from './schema.json' with { type: 'json' };
+import { semanticProblems, type Entries, type Entry } from './semantics.ts';
+
+/** More than this is no policy that a person could review. */
+const maxPolicyBytes = 16 * 2 ** 20;
+
+const ajv = new Ajv({ allErrors: true, strict: true, verbose: true }).addSchema(schema);
+const isDocument = ajv.compile<AuthoredDocument>({ $ref: 'sallyport-policy' });
+const isAllow = ajv.compile<AuthoredRule>({ $ref: 'sallyport-policy#/definitions/allow' });
+const isDeny = ajv.compile<AuthoredRule>({ $ref: 'sallyport-policy#/definitions/deny' });
+const isService = ajv.compile<AuthoredService>({ $ref: 'sallyport-policy#/definitions/service' });
+const isTest = ajv.compile<TestDocument>({ $ref: 'sallyport-policy#/definitions/test' });
+
+/** Reads, checks and compiles a policy file; runs none of its tests. Throws PolicyError, or Error with a help line. */
+export async function loadPolicy(path: string): Promise<Policy> {
+  return parsePolicy(await readPolicyText(path));
+}
+
+/** The JSON text of a policy file; a `.nix` file is evaluated. Throws Error with a help line. */
+export async function readPolicyText(path: string): Promise<string> {
+  if (!path.endsWith('.nix')) return await readBounded(path);
+  const { evaluateNix } = await import('./nix.ts');
+  return await evaluateNix(path);
+}
+
+async function readBounded(path: string): Promise<string> {
+  try {
+    // `end` is inclusive: one byte more than allowed is enough to know.
+    const bytes = await buffer(createReadStream(path, { end: maxPolicyBytes }));
+    if (bytes.length > maxPolicyBytes) throw new RangeError(`larger than ${maxPolicyBytes} bytes`);
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new Error(unreadable(path, cause), { cause });
+  }
+}
+
+function unreadable(path: string, cause: unknown): string {
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+  if (code === 'ENOENT') {
+    return `policy \`${path}\` does not exist\nhelp: give an existing file; \`{}\` in it is a policy that denies everything`;
+  }
+  const why = cause instanceof Error ? cause.message : 'unknown error';
+  return `policy \`${path}\` cannot be read: ${why}\nhelp: give a readable UTF-8 file`;
+}
+
+/** Checks and compiles the JSON text of a policy. Throws PolicyError with every problem. */
+export function parsePolicy(text: string): Policy {
+  const json = parseJson(text);
+  if ('problems' in json) throw new PolicyError(json.problems);
+  const { value } = json;
+  const isShaped = isDocument(value);
+  const shape = isShaped ? [] : (isDocument.errors ?? []).map(schemaProblem);
+  const problems = [...shape, ...semanticProblems(entriesOf(value))];
+  if (!isShaped || problems.length > 0) throw new PolicyError(problems);
+  return compilePolicy(canonicalDocument(value));
+}
+
+// Entries that the schema accepts are checked for meaning even when others are not: all problems at once.
+function entriesOf(document: unknown): Entries {
+  return {
+    allow: accepted(document, 'allow', isAllow),
+    deny: accepted(document, 'deny', isDeny),
+    services: accepted(document, 'services', isService),
+    tests: accepted(document, 'tests', isTest),
+  };
+}
+
+function accepted<T>(document: unknown, list: keyof Entries, accepts: ValidateFunction<T>): Entry<T>[] {
+  if (typeof document !== 'object' || document === null || !Object.hasOwn(document, list)) return [];
+  const items: unknown = Reflect.get(document, list);
+  if (!Array.isArray(items)) return [];
+  return items.flatMap((value: unknown, index) => (accepts(value) ? [{ index, value }] : []));
+}
