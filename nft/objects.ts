@@ -1,0 +1,100 @@
+// nftables JSON objects as types, and the few builders the fence needs (libnftables-json(5)). No text is ever templated: a value stays a JSON string.
+import { counterOf, type CounterName, type DropClass } from './classes.ts';
+
+/** What `nft -j list` prints: one kind of object (`table`, `chain`, `rule`, ...) and its body. Foreign kinds included. */
+export type NftObject = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+type Key =
+  | { readonly meta: { readonly key: 'iifname' | 'oifname' | 'nfproto' | 'l4proto' } }
+  | { readonly payload: { readonly protocol: 'ip' | 'tcp' | 'th'; readonly field: string } }
+  | { readonly fib: { readonly result: 'type'; readonly flags: readonly ['daddr'] } };
+type MaskedKey = { readonly '&': readonly [Key, readonly string[]] };
+type Scalar = string | number | { readonly prefix: Prefix };
+type Value = Scalar | { readonly set: readonly Scalar[] };
+
+/** An IPv4 network: all host bits of `addr` are zero. */
+export interface Prefix {
+  readonly addr: string;
+  readonly len: number;
+}
+
+export interface Match {
+  readonly match: { readonly op: '==' | '!='; readonly left: Key | MaskedKey; readonly right: Value };
+}
+
+export type Statement =
+  | Match
+  | { readonly counter: CounterName }
+  | { readonly accept: null }
+  | { readonly drop: null }
+  | { readonly jump: { readonly target: string } };
+
+interface InTable {
+  readonly family: 'inet';
+  readonly table: string;
+}
+
+/** `prio` is the kernel's number: lower runs earlier, -300 is `raw`, before connection tracking. */
+export interface Hook {
+  readonly type: 'filter';
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'postrouting';
+  readonly prio: number;
+  readonly policy: 'accept';
+}
+
+export type Rule = InTable & { readonly chain: string; readonly expr: readonly Statement[] };
+
+/** What one `add` may carry. */
+export type Addable =
+  | { readonly table: { readonly family: 'inet'; readonly name: string } }
+  | { readonly counter: InTable & { readonly name: CounterName } }
+  | { readonly chain: InTable & { readonly name: string } & Partial<Hook> }
+  | { readonly rule: Rule };
+
+export const accept: Statement = { accept: null };
+export const drop: Statement = { drop: null };
+export const jump = (target: string): Statement => ({ jump: { target } });
+export const count = (name: DropClass): Statement => ({ counter: counterOf(name) });
+
+export const arrivesOn = (name: string): Match => match('==', { meta: { key: 'iifname' } }, name);
+export const leavesOn = (name: string): Match => match('==', { meta: { key: 'oifname' } }, name);
+export const isFamily = (family: 'ipv6'): Match => match('==', { meta: { key: 'nfproto' } }, family);
+export const isProtocol = (...names: readonly string[]): Match =>
+  match('==', { meta: { key: 'l4proto' } }, oneOf(names));
+
+export const source = (address: string): Match => match('==', address4('saddr'), address);
+export const sourceIsNot = (address: string): Match => match('!=', address4('saddr'), address);
+export const destination = (...wanted: readonly (string | Prefix)[]): Match =>
+  match('==', address4('daddr'), oneOf(wanted.map(asScalar)));
+/** The kernel's own verdict on the destination, from its routing table: also addresses that were added a moment ago. */
+export const destinationIs = (...types: readonly ('local' | 'broadcast' | 'multicast')[]): Match =>
+  match('==', { fib: { result: 'type', flags: ['daddr'] } }, oneOf(types));
+
+/** A port of TCP, or with `th` of whatever transport an earlier match has settled. */
+export const port = (protocol: 'tcp' | 'th', field: 'sport' | 'dport', ports: readonly number[]): Match =>
+  match('==', { payload: { protocol, field } }, oneOf(ports.toSorted((a, b) => a - b)));
+
+/** Not the first packet of a new TCP connection: SYN without ACK (RFC 9293 §3.5). */
+export const opensNothing: Match = match(
+  '!=',
+  { '&': [{ payload: { protocol: 'tcp', field: 'flags' } }, ['syn', 'ack']] },
+  'syn',
+);
+
+function match(op: Match['match']['op'], left: Key | MaskedKey, right: Value): Match {
+  return { match: { op, left, right } };
+}
+
+function address4(field: 'saddr' | 'daddr'): Key {
+  return { payload: { protocol: 'ip', field } };
+}
+
+function asScalar(wanted: string | Prefix): Scalar {
+  return typeof wanted === 'string' ? wanted : { prefix: wanted };
+}
+
+/** A set of one is written as that one: nft would list it so (1.0.6). */
+function oneOf(values: readonly Scalar[]): Value {
+  const [only, ...more] = values;
+  return only !== undefined && more.length === 0 ? only : { set: values };
+}

@@ -1,0 +1,94 @@
+// The meaning of one table, without what the kernel adds (handles, counter values): the same for a plan and for what was read back.
+import { describeFields, describeRule, describeValue } from './describe.ts';
+import { canonical, isFields, type Fields } from './json.ts';
+
+export interface RuleShape {
+  /** Equal for equal rules. */
+  readonly key: string;
+  readonly words: string;
+}
+
+export interface ChainShape {
+  /** Type, hook, priority, policy and whatever else the chain carries, in words; `no hook` for one that is only jumped to. */
+  readonly hook: string;
+  /** In the order in which packets meet them. */
+  readonly rules: readonly RuleShape[];
+}
+
+export interface TableShape {
+  readonly exists: boolean;
+  /** Names of what the table itself carries: the flag `dormant` switches a table off, and nft 1.0.6 prints it as garbage. */
+  readonly extras: readonly string[];
+  readonly counters: readonly string[];
+  readonly chains: ReadonlyMap<string, ChainShape>;
+  /** Objects of kinds that a fence has not: sets, maps, flowtables. */
+  readonly foreign: readonly string[];
+}
+
+interface Draft {
+  exists: boolean;
+  extras: readonly string[];
+  counters: string[];
+  hooks: Map<string, string>;
+  rules: Map<string, RuleShape[]>;
+  foreign: string[];
+}
+
+/** Reads table objects in nft's JSON: the bodies of `add` commands, or a listing. */
+export function readShape(objects: Iterable<object>): TableShape {
+  const draft: Draft = {
+    exists: false,
+    extras: [],
+    counters: [],
+    hooks: new Map(),
+    rules: new Map(),
+    foreign: [],
+  };
+  for (const object of objects) {
+    for (const [kind, body] of Object.entries(object))
+      (readers.get(kind) ?? readForeign(kind))(draft, isFields(body) ? body : {});
+  }
+  const names = new Set([...draft.hooks.keys(), ...draft.rules.keys()]);
+  const chains = [...names].map((name): [string, ChainShape] => [
+    name,
+    { hook: draft.hooks.get(name) ?? 'no hook', rules: draft.rules.get(name) ?? [] },
+  ]);
+  return { ...draft, chains: new Map(chains) };
+}
+
+type Reader = (draft: Draft, body: Fields) => void;
+
+const readers: ReadonlyMap<string, Reader> = new Map<string, Reader>([
+  [
+    'table',
+    (draft, body) => {
+      draft.exists = true;
+      draft.extras = Object.keys(without(body, ['family', 'name', 'handle']));
+    },
+  ],
+  ['counter', (draft, body) => void draft.counters.push(String(body['name']))],
+  [
+    'chain',
+    (draft, body) =>
+      void draft.hooks.set(
+        String(body['name']),
+        describeFields(without(body, ['family', 'table', 'name', 'handle'])),
+      ),
+  ],
+  [
+    'rule',
+    (draft, body) => {
+      const chain = String(body['chain']);
+      const rule = { key: canonical(body['expr']), words: describeRule(body['expr']) };
+      draft.rules.set(chain, [...(draft.rules.get(chain) ?? []), rule]);
+    },
+  ],
+]);
+
+function readForeign(kind: string): Reader {
+  return (draft, body) => void draft.foreign.push(`${kind} \`${describeValue(body['name'])}\``);
+}
+
+function without(body: Fields, keys: readonly string[]): Fields {
+  return Object.fromEntries(Object.entries(body).filter(([key]) => !keys.includes(key)));
+}
