@@ -7,7 +7,8 @@ import t from 'tap';
 import { createHelloReader, parseClientHello, type HelloResult } from '../../proxy/client-hello.ts';
 import { assertHolds } from '../helpers/fuzz.ts';
 import { buildHandshake, buildHello, record, toRecords, type HelloShape } from '../helpers/hello.ts';
-import { hasOpenssl, nodeHello, opensslHello } from '../helpers/hello-real.ts';
+import { nodeHello, opensslHello } from '../helpers/hello-real.ts';
+import { findProgram } from '../helpers/needs.ts';
 
 const maxBytes = 32_768;
 const parse = (bytes: Uint8Array): HelloResult => parseClientHello(bytes, maxBytes);
@@ -16,7 +17,7 @@ const seeds: readonly Buffer[] = [
   await nodeHello({ servername: 'api.example.com' }),
   await nodeHello({ servername: 'a.test', ecdhCurve: 'X25519MLKEM768' }),
   await nodeHello({ servername: 'a.test', maxVersion: 'TLSv1.2' }),
-  ...(hasOpenssl() ? [await opensslHello(['-servername', 'b.test'])] : []),
+  ...(findProgram('openssl') !== undefined ? [await opensslHello(['-servername', 'b.test'])] : []),
   buildHello({ serverName: 'c.test', grease: true, ech: true, nameLast: true }),
   buildHello({ serverName: 'd.test', postQuantum: true, recordSize: 100 }),
   buildHello({ serverName: 'e.test', tls12: true, recordSize: 1 }),

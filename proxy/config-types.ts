@@ -1,0 +1,50 @@
+// What a proxy can be told, as types. Defaults, flags and meanings are in config-table.ts.
+import type { RunService } from '../policy/index.ts';
+
+export type Enforcement = 'fence' | 'env' | 'sidecar';
+
+/** A declared client: who comes from `source` to `listen` is `name`. */
+export interface PrincipalBinding {
+  readonly name: string;
+  /** CIDR of the client's source address. */
+  readonly source: string;
+  /** `address:port` of the listener; null is any of ours. */
+  readonly listen: string | null;
+}
+
+/** Everything a proxy can be told. Each is explained by its row in config-table.ts. Milliseconds and bytes throughout. */
+export interface ProxySettings {
+  readonly policy: string;
+  readonly listen: readonly string[];
+  readonly allowWildcard: boolean;
+  /** Empty: loopback listeners serve the principal `local`, others know nobody. */
+  readonly principals: readonly PrincipalBinding[];
+  readonly services: readonly RunService[];
+  readonly serviceListen: string | null;
+  /** `ip:port`; empty means the servers of /etc/resolv.conf. */
+  readonly resolver: readonly string[];
+  readonly hosts: string | null;
+  /** A file, or `-` for stdout. */
+  readonly audit: string;
+  readonly metrics: string | null;
+  readonly admin: string | null;
+  readonly run: string | null;
+  /** `uid:gid` to become after binding. */
+  readonly user: string | null;
+  readonly readyFd: number | null;
+  readonly hints: boolean;
+  readonly enforcement: Enforcement;
+  readonly headBytes: number;
+  readonly headTimeoutMs: number;
+  readonly helloBytes: number;
+  readonly helloTimeoutMs: number;
+  readonly maxTunnels: number;
+  readonly maxTunnelsPerPrincipal: number;
+  readonly connectionsPerSecond: number;
+  readonly connectionBurst: number;
+  readonly idleTimeoutMs: number;
+  readonly dialTimeoutMs: number;
+  readonly attemptTimeoutMs: number;
+  readonly dnsTimeoutMs: number;
+  readonly drainTimeoutMs: number;
+}

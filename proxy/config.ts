@@ -1,0 +1,43 @@
+// Puts the settings of a proxy together and judges them as a whole. Each one by itself is read by config-readers.ts.
+import { parseServiceFlag, type RunService } from '../policy/index.ts';
+import { isWildcard } from './config-network.ts';
+import { ConfigError, type ConfigProblem, type Given, readTold } from './config-sources.ts';
+import type { Told } from './config-table.ts';
+import type { ProxySettings } from './config-types.ts';
+
+export { ConfigError, type Given } from './config-sources.ts';
+export type { Enforcement, PrincipalBinding, ProxySettings } from './config-types.ts';
+
+/** Puts the settings together: flags over environment over file over defaults. Throws ConfigError with all problems. */
+export function loadSettings(given: Given): ProxySettings {
+  const { told } = readTold(given);
+  const { policy, hostPorts, ...rest } = told;
+  const problems = [...policyProblems(policy), ...wildcardProblems(told), ...serviceProblems(told)];
+  if (policy === null || problems.length > 0) throw new ConfigError(problems);
+  return { ...rest, policy, services: [...rest.services, ...hostPorts.map(hostService)] };
+}
+
+function policyProblems(policy: string | null): ConfigProblem[] {
+  if (policy !== null) return [];
+  return [{ message: 'no policy was given', help: 'give --policy FILE; a file with `{}` denies everything' }];
+}
+
+function wildcardProblems({ allowWildcard, listen, serviceListen, metrics }: Told): ConfigProblem[] {
+  if (allowWildcard) return [];
+  const asked = [...listen, ...[serviceListen, metrics].filter((one) => one !== null)].filter(isWildcard);
+  return asked.map((one) => ({
+    message: `\`${one}\` would listen on every network of this machine`,
+    help: 'name one address; if every network is meant, add --allow-wildcard-bind',
+  }));
+}
+
+function serviceProblems({ services, hostPorts, serviceListen }: Told): ConfigProblem[] {
+  if (serviceListen !== null || services.length + hostPorts.length === 0) return [];
+  const help = 'give --service-listen ADDR, an address of this machine that clients can reach';
+  return [{ message: 'services were given, but no address to serve them on', help }];
+}
+
+/** A loopback port of this machine, under a name of its own. */
+function hostService(port: number): RunService {
+  return parseServiceFlag(`host-${port}=127.0.0.1:${port}`);
+}

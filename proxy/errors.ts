@@ -1,0 +1,29 @@
+// The one error the proxy throws when the world fails: a closed code and the stage it happened in. Not for verdicts ("no" is
+// a value, see Decision) and not for bugs (those are assertions).
+import type { FailureCode } from '../policy/index.ts';
+
+/** The step of a tunnel's life (design.md §6) in which something happened; also the label of `sallyport_stage_seconds`. */
+export type Stage =
+  | 'accept'
+  | 'head'
+  | 'decide'
+  | 'resolve'
+  | 'grant'
+  | 'audit'
+  | 'dial'
+  | 'accept_reply'
+  | 'sniff'
+  | 'relay';
+
+/** A failure of the world around us. `cause` is for our log only: it may hold a system error and never reaches a client. */
+export class ProxyError extends Error {
+  override readonly name = 'ProxyError';
+  readonly code: FailureCode;
+  readonly stage: Stage;
+
+  constructor(code: FailureCode, stage: Stage, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+    this.stage = stage;
+  }
+}

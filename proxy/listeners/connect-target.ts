@@ -1,0 +1,108 @@
+// What a request head asks for, and with which HTTP status it is turned away when it asks for nothing we serve. Opens nothing.
+import { parseTarget, type Target } from '../../policy/index.ts';
+import type { ReadHead } from './read-head.ts';
+import type { Field, RequestHead } from './request-head.ts';
+
+/** A target, and what the answer must carry besides the refusal when the head itself was at fault. */
+export interface Asked {
+  readonly target: Target;
+  readonly answer?: HttpFault;
+}
+
+export interface HttpFault {
+  readonly status: number;
+  readonly statusText: string;
+  /** Header lines, without line ends. */
+  readonly headers?: readonly string[];
+}
+
+const faults = {
+  method: { status: 405, statusText: 'Method Not Allowed', headers: ['Allow: CONNECT'] },
+  timeout: { status: 408, statusText: 'Request Timeout' },
+  tooLarge: { status: 431, statusText: 'Request Header Fields Too Large' },
+} as const satisfies Record<string, HttpFault>;
+
+const sendConnect = 'send `CONNECT host:port HTTP/1.1` and an empty line';
+
+/** Reads a head that came, or names what is wrong with one that did not. */
+export function askedBy(read: Exclude<ReadHead, { kind: 'gone' }>): Asked {
+  switch (read.kind) {
+    case 'complete':
+      return askedByHead(read.head);
+    case 'malformed':
+      return { target: malformed(read.problem, sendConnect) };
+    case 'timeout':
+      return {
+        target: malformed('no complete request head came in time', sendConnect),
+        answer: faults.timeout,
+      };
+    case 'too_large':
+      return {
+        target: malformed('the request head is too large', 'send fewer header fields'),
+        answer: faults.tooLarge,
+      };
+    case 'stopped':
+      return { target: malformed('the proxy stopped reading', sendConnect) };
+    default:
+      return read satisfies never;
+  }
+}
+
+function askedByHead(head: RequestHead): Asked {
+  if (head.method !== 'CONNECT') return { target: notConnect(head.target), answer: faults.method };
+  const target = withoutUserinfo(parseTarget(head.target), head.target);
+  const problem = target.kind === 'malformed' ? undefined : fieldProblem(head.fields, target);
+  return { target: problem === undefined ? target : malformed(problem, sendConnect, head.target) };
+}
+
+function malformed(problem: string, help: string, shown: string = ''): Target {
+  return { kind: 'malformed', shown, problem, help };
+}
+
+/** Shows the host of an absolute-form target; never its path, query or userinfo. */
+function notConnect(target: string): Target {
+  const authority = /^https?:\/\/([^/?#@]+)(?:[/?#]|$)/iu.exec(target)?.[1] ?? '';
+  const shown = parseTarget(authority, 80).kind === 'malformed' ? '' : authority;
+  return malformed(
+    'only CONNECT is served here',
+    'use an https URL: a plain HTTP request is not forwarded',
+    shown,
+  );
+}
+
+/** An authority is refused for its `@` anyway; what stands before it may be a password, so it is not shown. */
+function withoutUserinfo(target: Target, authority: string): Target {
+  if (target.kind !== 'malformed' || !authority.includes('@')) return target;
+  return { ...target, shown: target.shown.includes('@') ? target.shown.replace(/^.*@/u, '') : '' };
+}
+
+/**
+ * RFC 9112 §3.2: Host must equal the authority of the request line. It may be absent, although HTTP/1.1 asks for it: nothing
+ * is read from it, and small clients leave it out. Without a port it stands for the host alone. Twice is refused.
+ * RFC 9110 §9.3.6: CONNECT has no content; a length or a transfer coding would make two readings possible.
+ */
+function fieldProblem(
+  fields: readonly Field[],
+  target: Exclude<Target, { kind: 'malformed' }>,
+): string | undefined {
+  const hosts = valuesOf(fields, 'host');
+  if (hosts.length > 1) return 'there is more than one Host field';
+  if (hosts.some((host) => !isSame(parseTarget(host, target.port), target))) {
+    return 'the Host field names another host than the request line';
+  }
+  const hasContent = valuesOf(fields, 'content-length').some((length) => length !== '0');
+  if (hasContent || valuesOf(fields, 'transfer-encoding').length > 0)
+    return 'a CONNECT request has no content';
+  return undefined;
+}
+
+function valuesOf(fields: readonly Field[], name: string): readonly string[] {
+  return fields.filter(([other]) => other === name).map(([, value]) => value);
+}
+
+function isSame(a: Target, b: Target): boolean {
+  if (a.kind === 'name' && b.kind === 'name') return a.host === b.host && a.port === b.port;
+  return (
+    a.kind === 'address' && b.kind === 'address' && a.address.text === b.address.text && a.port === b.port
+  );
+}

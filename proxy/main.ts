@@ -1,0 +1,126 @@
+// The commands `sallyport proxy` and `sallyport config`: flags in, a running proxy or a page out. Decides nothing.
+import { Command, Option } from 'commander';
+import { type Logger, pino } from 'pino';
+import { type Given, loadSettings, type ProxySettings } from './config.ts';
+import { defaultOf, showJson, showLines } from './config-page.ts';
+import { readTold } from './config-sources.ts';
+import { flagOf, settingKeys, settingTable, type Told } from './config-table.ts';
+import { describe, exitCodes, obeySignals, statusOf } from './lifecycle.ts';
+import { type RunningProxy, startProxy } from './start.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const stderrFd = 2;
+
+const proxyHelp = `
+Each setting can also come from the environment (SALLYPORT_LISTEN, ...) or from a JSON file; flags win, then the environment, then the file.
+SIGHUP reads the policy again and reopens the audit; SIGTERM drains. The log goes to stderr, the audit to --audit.
+Exit status: 0 drained, 2 bad use, settings or policy, 69 this machine cannot.
+
+Examples:
+  sallyport proxy --policy policy/default.json --listen 127.0.0.1:3128
+  sallyport proxy --policy team.nix --audit /var/log/sallyport.jsonl --metrics 127.0.0.1:9464
+  sallyport proxy --config sidecar.json
+`;
+
+const configHelp = `
+Examples:
+  sallyport config show --origin
+  sallyport config show --config sidecar.json --json
+`;
+
+/** `sallyport proxy`. `env` is the environment of the process. */
+export function proxyCommand(env: Environment): Command {
+  const command = new Command('proxy').description('run the allowlisting proxy in the foreground');
+  return withSettings(command)
+    .showHelpAfterError('help: `sallyport proxy --help` lists the flags')
+    .addHelpText('after', proxyHelp)
+    .action(async () => await runProxy(command, env));
+}
+
+/** `sallyport config show`. */
+export function configCommand(env: Environment): Command {
+  const show = new Command('show').description("print the proxy's settings as they would be used");
+  withSettings(show)
+    .option('--origin', 'with the source of each')
+    .option('--json', 'print JSON')
+    .showHelpAfterError('help: `sallyport config show --help` lists the flags')
+    .addHelpText('after', configHelp)
+    .action(() => showConfig(show, env));
+  return new Command('config')
+    .description("the proxy's settings")
+    .addCommand(show)
+    .addHelpText('after', configHelp);
+}
+
+function withSettings(command: Command): Command {
+  command.option('--config <FILE>', 'JSON file of settings');
+  for (const key of settingKeys) command.addOption(optionOf(key));
+  return command;
+}
+
+function optionOf(key: keyof Told): Option {
+  const { read, doc, unit, fallback } = settingTable[key];
+  const value = read.placeholder === '' ? '' : ` <${read.placeholder}>`;
+  const notes = [read.isList ? 'repeatable' : '', unit ?? '', `default: ${defaultOf(key)}`].filter(Boolean);
+  const option = new Option(
+    `${flagOf(key)}${value}`,
+    `${fallback === true ? 'no ' : ''}${doc} (${notes.join(', ')})`,
+  );
+  return value === '' ? option : option.argParser(collect);
+}
+
+/** commander gives what a flag has collected so far, and at first nothing. */
+function collect(one: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), one];
+}
+
+/** What commander has read, as texts by setting. Its own defaults are not given values. */
+function givenOf(command: Command, env: Environment): Given {
+  const flags = new Map<string, readonly string[]>();
+  for (const key of settingKeys) {
+    const name = optionOf(key).attributeName();
+    const value: unknown =
+      command.getOptionValueSource(name) === 'cli' ? command.getOptionValue(name) : undefined;
+    if (value !== undefined)
+      flags.set(key, Array.isArray(value) ? value.map(String) : [value === true ? 'true' : 'false']);
+  }
+  const file: unknown = command.getOptionValue('config');
+  return { flags, env, file: typeof file === 'string' ? file : null };
+}
+
+function showConfig(command: Command, env: Environment): void {
+  try {
+    const { told, origins } = readTold(givenOf(command, env));
+    const { origin = false, json = false } = command.opts<{ origin?: boolean; json?: boolean }>();
+    process.stdout.write((json ? showJson : showLines)(told, origins, origin));
+  } catch (error) {
+    process.stderr.write(describe(error));
+    process.exitCode = exitCodes.usage;
+  }
+}
+
+async function runProxy(command: Command, env: Environment): Promise<void> {
+  try {
+    const settings = loadSettings(givenOf(command, env));
+    // Synchronous: the last lines before an end are the ones that are needed.
+    const log = pino({ name: 'sallyport' }, pino.destination({ fd: stderrFd, sync: true }));
+    const starting = startProxy(settings, {
+      onBug: (error, stage) => log.error({ err: error, stage }, 'bug'),
+      onOrphaned: () => process.exit(exitCodes.drained),
+    });
+    obeySignals(starting, log, (status) => process.exit(status));
+    announce(await starting, settings, log);
+  } catch (error) {
+    process.stderr.write(describe(error));
+    process.exitCode = statusOf(error);
+  }
+}
+
+function announce(proxy: RunningProxy, settings: ProxySettings, log: Logger): void {
+  const { listening, admin, metrics, store } = proxy;
+  const { enforcement, audit } = settings;
+  log.info({ listening, admin, metrics, policy: store.current.digest, audit, enforcement }, 'listening');
+  if (enforcement === 'env')
+    log.warn({ enforcement }, 'nothing but the environment keeps clients on this proxy');
+}

@@ -1,0 +1,95 @@
+// The file descriptor under the audit: opens, notices that its file is gone, writes whole lines or says how far it came.
+// Knows nothing of events; never asynchronous, for a decision must be on record before the first packet.
+import fs from 'node:fs';
+
+/** Where audit lines go. `write` returns the bytes taken: fewer than given when there is no room now. Throws what the system threw. */
+export interface AuditFile {
+  write(line: Buffer, from: number): number;
+  /** Makes sure that a write would reach the named file; true when another file was opened for it. */
+  ensure(): boolean;
+  /** Opens by name again at the next ensure(): for log rotation. */
+  reopen(): void;
+  close(): void;
+}
+
+// Append: two writers never overwrite each other. Non-blocking: a FIFO without a reader is an error, not a hang.
+const flags = fs.constants.O_WRONLY | fs.constants.O_APPEND | fs.constants.O_CREAT | fs.constants.O_NONBLOCK;
+const stdoutFd = 1;
+
+/** Opens `target`, a path or `-` for stdout. Throws the system's error. */
+export function openAuditFile(target: string): AuditFile {
+  return target === '-' ? openStdout() : openPath(target);
+}
+
+function openStdout(): AuditFile {
+  // Touching process.stdout makes a pipe or socket non-blocking: a reader that stalls must not stop the whole proxy.
+  void process.stdout.writableLength;
+  fs.fstatSync(stdoutFd);
+  return {
+    write: (line, from) => writeSome(stdoutFd, line, from),
+    ensure: () => false,
+    reopen: () => undefined,
+    close: () => undefined,
+  };
+}
+
+function openPath(path: string): AuditFile {
+  let fd: number | null = fs.openSync(path, flags, 0o600);
+  const forget = (): void => {
+    if (fd !== null) fs.closeSync(fd);
+    fd = null;
+  };
+  return {
+    write: (line, from) => (fd === null ? 0 : writeSome(fd, line, from)),
+    ensure() {
+      if (fd !== null && isStillNamed(fd, path)) return false;
+      forget();
+      fd = fs.openSync(path, flags, 0o600);
+      return true;
+    },
+    reopen: forget,
+    close: forget,
+  };
+}
+
+/** A line written to an unlinked or renamed file is a line that nobody will find. */
+function isStillNamed(fd: number, path: string): boolean {
+  const open = fs.fstatSync(fd, { bigint: true });
+  const named = statOrCode(path);
+  // After the rights were dropped the folder may be out of sight; then only unlinking can be noticed.
+  if (named === 'EACCES') return open.nlink > 0n;
+  return typeof named === 'object' && named.ino === open.ino && named.dev === open.dev;
+}
+
+function statOrCode(path: string): fs.BigIntStats | string {
+  try {
+    return fs.statSync(path, { bigint: true });
+  } catch (error) {
+    return errorCode(error);
+  }
+}
+
+function writeSome(fd: number, line: Buffer, from: number): number {
+  let done = from;
+  while (done < line.length) {
+    const taken = writeOnce(fd, line, done);
+    if (taken === 0) break;
+    done += taken;
+  }
+  return done - from;
+}
+
+function writeOnce(fd: number, line: Buffer, from: number): number {
+  try {
+    return fs.writeSync(fd, line, from);
+  } catch (error) {
+    if (errorCode(error) === 'EAGAIN') return 0;
+    throw error;
+  }
+}
+
+/** The system's code of an error, such as `ENOSPC`; the error's text when it has none. */
+export function errorCode(error: unknown): string {
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
+  return String(error);
+}

@@ -1,0 +1,150 @@
+// Lines on their way to the audit file: required ones go now or throw, kept ones may wait, in order and up to a bound.
+// Knows lines, not events.
+import { type AuditFile, errorCode, openAuditFile } from './audit-file.ts';
+
+/** The audit could not take a line that must be written. The client is refused with `audit_unavailable`. */
+export class AuditUnavailable extends Error {
+  readonly code = 'audit_unavailable';
+  readonly help: string;
+
+  constructor(target: string, problem: string, cause?: unknown) {
+    super(`audit \`${target}\` cannot be written: ${problem}`, { cause });
+    this.name = 'AuditUnavailable';
+    this.help =
+      'free its disk, restore its folder or its reader; nobody is let out until a line can be written';
+  }
+}
+
+export interface AuditState {
+  readonly ok: boolean;
+  /** Why the last attempt failed, as the system's code; null while ok. */
+  readonly problem: string | null;
+  /** Lines waiting for the file to work again. */
+  readonly kept: number;
+  /** Lines lost for ever. */
+  readonly dropped: number;
+}
+
+export interface Sink {
+  readonly state: AuditState;
+  /** Writes what is kept, then `line`, whole. Throws AuditUnavailable. */
+  require(line: string): void;
+  /** Writes `line` now or later; counts it as dropped when too much is waiting. Never throws. */
+  keep(line: string): void;
+  /** Tries to write what is kept; true when the file works. */
+  flush(): boolean;
+  reopen(): void;
+  /** One last flush; what then remains is dropped. */
+  close(): void;
+}
+
+interface Waiting {
+  readonly line: Buffer;
+  written: number;
+}
+
+const maxKeptBytes = 1_048_576;
+// Waiting stops the whole proxy, so it is short, and only once: a reader that stalls gets no second wait until it has read.
+const fullPipeWaitMs = 100;
+
+/** Opens `target` (a path or `-`). Throws AuditUnavailable when it cannot be opened. */
+export function openSink(target: string): Sink {
+  const sink = new FileSink(target);
+  sink.flush();
+  if (!sink.state.ok) throw new AuditUnavailable(target, sink.state.problem ?? 'unknown');
+  return sink;
+}
+
+class FileSink implements Sink {
+  readonly #target: string;
+  readonly #waiting: Waiting[] = [];
+  #file: AuditFile | null = null;
+  #keptBytes = 0;
+  #dropped = 0;
+  #problem: string | null = null;
+  #closed = false;
+
+  constructor(target: string) {
+    this.#target = target;
+  }
+
+  get state(): AuditState {
+    const kept = this.#waiting.length;
+    return { ok: this.#problem === null, problem: this.#problem, kept, dropped: this.#dropped };
+  }
+
+  require(line: string): void {
+    const own: Waiting = { line: Buffer.from(line), written: 0 };
+    if (this.flush() && this.#attempt(() => this.#writeOut(own))) return;
+    // A torn line is finished later, so that every line of the file stays whole. Its close line tells that it was refused.
+    if (own.written > 0) this.#push(own);
+    throw new AuditUnavailable(this.#target, this.#problem ?? 'unknown');
+  }
+
+  keep(line: string): void {
+    const own: Waiting = { line: Buffer.from(line), written: 0 };
+    if (this.#closed || this.#keptBytes + own.line.length > maxKeptBytes) this.#dropped += 1;
+    else this.#push(own);
+    this.flush();
+  }
+
+  flush(): boolean {
+    return this.#attempt(() => {
+      this.#ensure();
+      for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+        this.#writeOut(next);
+        this.#waiting.shift();
+        this.#keptBytes -= next.line.length;
+      }
+    });
+  }
+
+  reopen(): void {
+    this.#file?.reopen();
+    this.flush();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.flush();
+    this.#closed = true;
+    this.#dropped += this.#waiting.splice(0).length;
+    this.#file?.close();
+  }
+
+  #push(own: Waiting): void {
+    this.#waiting.push(own);
+    this.#keptBytes += own.line.length;
+  }
+
+  #ensure(): void {
+    if (this.#closed) throw new Error('closed');
+    this.#file ??= openAuditFile(this.#target);
+    const torn = this.#waiting[0];
+    if (this.#file.ensure() && torn !== undefined) torn.written = 0;
+  }
+
+  #writeOut(own: Waiting): void {
+    const deadline = this.#problem === null ? performance.now() + fullPipeWaitMs : 0;
+    for (;;) {
+      own.written += this.#file?.write(own.line, own.written) ?? 0;
+      if (own.written === own.line.length) return;
+      if (performance.now() >= deadline) throw new Error('its reader does not read');
+      sleep(1);
+    }
+  }
+
+  #attempt(work: () => void): boolean {
+    try {
+      work();
+      this.#problem = null;
+    } catch (error) {
+      this.#problem = errorCode(error);
+    }
+    return this.#problem === null;
+  }
+}
+
+function sleep(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}

@@ -1,0 +1,56 @@
+// The required record: one JSON line per decision and per close, by pino. A decision that cannot be written does not happen.
+import { pino } from 'pino';
+import { closeRecord, decisionRecord } from './audit-line.ts';
+import { type AuditState, openSink, type Sink } from './audit-sink.ts';
+import type { CloseEvent, DecisionEvent } from './index.ts';
+
+export { type AuditState, AuditUnavailable } from './audit-sink.ts';
+
+export interface Audit {
+  readonly state: AuditState;
+  /** On return the line is with the kernel. Throws AuditUnavailable. */
+  decided(event: DecisionEvent): void;
+  /** Never throws; a line that must wait is kept up to 1 MiB, then counted in `state.dropped`. */
+  closed(event: CloseEvent): void;
+  /** True when the audit can be written as far as one can know without writing an event. */
+  probe(): boolean;
+  /** Opens the file by its name again, for log rotation. */
+  reopen(): void;
+  close(): void;
+}
+
+const retryMs = 1000;
+/** Version of the line's shape: audit.schema.json describes this one. */
+const shape = 1;
+
+/** Opens the audit at `target`: a path, or `-` for stdout. Throws AuditUnavailable. The caller closes it. */
+export function createAudit(target: string): Audit {
+  const sink = openSink(target);
+  const required = lineWriter((line) => sink.require(line));
+  const kept = lineWriter((line) => sink.keep(line));
+  const retry = setInterval(() => retryKept(sink), retryMs).unref();
+  return {
+    get state() {
+      return sink.state;
+    },
+    decided: (event) => required(decisionRecord(event)),
+    closed: (event) => kept(closeRecord(event)),
+    probe: () => sink.flush(),
+    reopen: () => sink.reopen(),
+    close() {
+      clearInterval(retry);
+      sink.close();
+    },
+  };
+}
+
+function retryKept(sink: Sink): void {
+  if (!sink.state.ok) sink.flush();
+}
+
+/** pino as a formatter of lines. Its `level` slot carries the version of the line's shape: nothing here has a level. */
+function lineWriter(write: (line: string) => void): (record: Record<string, unknown>) => void {
+  const formatters = { level: () => ({ v: shape }) };
+  const logger = pino({ base: null, timestamp: false, formatters }, { write });
+  return (record) => logger.info(record);
+}

@@ -1,0 +1,94 @@
+// The door for facts: what the proxy tells the world about each client, and who is told. It decides nothing about a client.
+import type { FailureCode, Mode, Reason, Verdict } from '../../policy/index.ts';
+import type { Stage } from '../errors.ts';
+
+export { type Audit, type AuditState, AuditUnavailable, createAudit } from './audit.ts';
+export { metricsPage } from './metric-page.ts';
+export { dropClasses, type FenceReport } from './metric-table.ts';
+export { createMetrics, type Metrics, type PolicyFacts } from './metrics.ts';
+export { createObserve } from './observe.ts';
+
+/** One verdict of one gate. Written before the first packet goes to the destination. */
+export interface DecisionEvent {
+  readonly event: 'decision';
+  /** ISO 8601, UTC, milliseconds. */
+  readonly time: string;
+  /** The run's name; null for a proxy that stands alone. */
+  readonly run: string | null;
+  /** Joins this line with the close line of the same client. */
+  readonly tunnel: string;
+  readonly principal: string | null;
+  /** `address:port` of the client. */
+  readonly peer: string;
+  /** `address:port` the client came to. */
+  readonly listener: string;
+  readonly mode: Mode;
+  /** Canonical host, address text, or the printable form of what could not be read. */
+  readonly host: string;
+  readonly port: number | null;
+  readonly verdict: Verdict;
+  readonly reason: Reason;
+  readonly rule: string | null;
+  readonly group: string | null;
+  /** Digest of the policy that decided. */
+  readonly policy: string;
+  /** The judged addresses; empty before a look-up. */
+  readonly addresses: readonly string[];
+  readonly detail: string | null;
+}
+
+export type CloseCause =
+  | 'refused'
+  | 'failed'
+  | 'both_ended'
+  | 'idle'
+  | 'limit_bytes'
+  | 'severed'
+  | 'client_error'
+  | 'upstream_error'
+  | 'client_gone';
+
+/** How one client ended. Every accepted client has exactly one. */
+export interface CloseEvent {
+  readonly event: 'close';
+  readonly time: string;
+  readonly run: string | null;
+  readonly tunnel: string;
+  readonly principal: string | null;
+  readonly peer: string;
+  readonly listener: string;
+  readonly mode: Mode;
+  readonly host: string;
+  readonly port: number | null;
+  /** Null when the client left before a verdict. */
+  readonly verdict: Verdict | null;
+  readonly reason: Reason | FailureCode | null;
+  readonly cause: CloseCause;
+  /** The address that was dialled; null when none answered or none was tried. */
+  readonly address: string | null;
+  /** Payload bytes from the client to upstream. */
+  readonly up: number;
+  /** Payload bytes from upstream to the client. */
+  readonly down: number;
+  readonly ms: {
+    readonly total: number;
+    readonly resolve?: number;
+    readonly dial?: number;
+    readonly hello?: number;
+  };
+  readonly policy: string;
+}
+
+/** Everybody who wants to know. Only decided() can say no. */
+export interface Observe {
+  /** Throws AuditUnavailable when the line could not be written: then nothing may be sent to the destination. */
+  decided(event: DecisionEvent): void;
+  /** Never throws: a line that cannot be written now is kept, up to a bound, and counted when it is lost. */
+  closed(event: CloseEvent): void;
+  stage(stage: Stage, seconds: number): void;
+  bytes(direction: 'up' | 'down', count: number): void;
+  tunnelOpened(): void;
+  tunnelClosed(seconds: number): void;
+  /** An assertion failed: counted, and its stack goes to the operational log. */
+  bug(error: unknown, stage: Stage): void;
+}

@@ -1,0 +1,40 @@
+// Joins the audit and the metrics into the one Observe that a tunnel sees. Counts a decision only when it is on record.
+import { type FailureCode, failureCodes } from '../../policy/index.ts';
+import type { Stage } from '../errors.ts';
+import type { Audit } from './audit.ts';
+import type { Observe } from './index.ts';
+import type { Metrics } from './metrics.ts';
+
+export interface ObserveParts {
+  readonly audit: Audit;
+  readonly metrics: Metrics;
+  /** Where the stack of a bug goes: the operational log. */
+  readonly onBug: (error: unknown, stage: Stage) => void;
+}
+
+export function createObserve({ audit, metrics, onBug }: ObserveParts): Observe {
+  return {
+    decided(event) {
+      audit.decided(event);
+      metrics.decision(event.reason, event.mode);
+    },
+    closed(event) {
+      audit.closed(event);
+      if (isFailureCode(event.reason)) metrics.failure(event.reason);
+    },
+    stage: (stage, seconds) => metrics.stage(stage, seconds),
+    bytes: (direction, count) => metrics.bytes(direction, count),
+    tunnelOpened: () => metrics.tunnelOpened(),
+    tunnelClosed: (seconds) => metrics.tunnelClosed(seconds),
+    bug(error, stage) {
+      metrics.bug(stage);
+      onBug(error, stage);
+    },
+  };
+}
+
+const codes: ReadonlySet<string> = new Set(failureCodes.map((row) => row.name));
+
+function isFailureCode(reason: string | null): reason is FailureCode {
+  return reason !== null && codes.has(reason);
+}

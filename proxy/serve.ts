@@ -1,0 +1,106 @@
+// One accepted client, from accept to audit line: the only place that catches, and where every client gets its one close event.
+// Knows no wire protocol and no policy.
+import type { Socket } from 'node:net';
+import type { FailureCode } from '../policy/index.ts';
+import { endsOf, formatEndpoint } from './endpoint.ts';
+import { ProxyError } from './errors.ts';
+import { denied, open } from './open.ts';
+import type { PrincipalOf } from './principal.ts';
+import { recordClose } from './records.ts';
+import { failureOf, refusalOf } from './refusal.ts';
+import { Tunnel, type TunnelEnd } from './tunnel.ts';
+import type { Deps, Door, Inbound } from './types.ts';
+
+/** How long a client that was told no may take to read it, in ms. */
+const lingerMs = 1000;
+
+/** Serves `client` to its end. Never rejects. */
+export async function serve(client: Socket, door: Door, principalOf: PrincipalOf, deps: Deps): Promise<void> {
+  const tunnel = accept(client, door, principalOf, deps);
+  deps.table.enter(tunnel);
+  const end = await attend(tunnel, door, deps);
+  await farewell(tunnel);
+  deps.table.leave(tunnel);
+  guarded(() => recordClose(end, tunnel, deps), tunnel, deps);
+}
+
+function accept(client: Socket, { mode }: Door, principalOf: PrincipalOf, { clock }: Deps): Tunnel {
+  const { local, peer } = endsOf(client);
+  return new Tunnel({
+    client,
+    mode,
+    peer: formatEndpoint(peer.address, peer.port),
+    listener: formatEndpoint(local.address, local.port),
+    principal: principalOf(local, peer),
+    openedAt: clock(),
+  });
+}
+
+async function attend(tunnel: Tunnel, door: Door, deps: Deps): Promise<TunnelEnd> {
+  const { client, peer, listener, principal } = tunnel.start;
+  let inbound: Inbound | undefined;
+  try {
+    inbound = await door.receive(client, { peer, listener, principal, signal: tunnel.signal });
+    deps.observers.stage('head', tunnel.ageMs / 1000);
+    if (inbound === undefined) return { cause: 'client_gone', reason: null };
+    return await open(inbound, tunnel, deps);
+  } catch (error) {
+    return fail(error, inbound, tunnel, deps);
+  }
+}
+
+/** A step was stopped, or the world failed, or there is a bug: three things that are never mixed. */
+function fail(error: unknown, inbound: Inbound | undefined, tunnel: Tunnel, deps: Deps): TunnelEnd {
+  const isFailure = error instanceof ProxyError;
+  const isStop = tunnel.signal.aborted && error === tunnel.signal.reason;
+  if (!isFailure && !isStop) deps.observers.bug(error, tunnel.stage);
+  if (tunnel.stopped !== undefined) return stopped(tunnel.stopped, inbound, tunnel, deps);
+  return failed(isFailure ? error.code : 'internal', inbound, tunnel, deps);
+}
+
+function failed(code: FailureCode, inbound: Inbound | undefined, tunnel: Tunnel, deps: Deps): TunnelEnd {
+  const { decision } = tunnel;
+  if (decision !== undefined) {
+    guarded(() => inbound?.refuse(failureOf(code, decision, deps.settings)), tunnel, deps);
+  }
+  return { cause: 'failed', reason: code };
+}
+
+/** Severed before it was open: the client may still be told why, unless it is the one that left. */
+function stopped(end: TunnelEnd, inbound: Inbound | undefined, tunnel: Tunnel, deps: Deps): TunnelEnd {
+  const { decision, policy } = tunnel;
+  if (end.cause === 'severed' && decision !== undefined && policy !== undefined) {
+    const why = denied(decision, end.reason === 'draining' ? 'draining' : 'policy_changed');
+    guarded(() => inbound?.refuse(refusalOf(policy, why, deps.settings)), tunnel, deps);
+  }
+  return end;
+}
+
+/** Lets a refused client read what it was told; whoever was told nothing is closed at once. */
+async function farewell(tunnel: Tunnel): Promise<void> {
+  const { client } = tunnel.start;
+  tunnel.state = 'ending';
+  if (client.destroyed) return;
+  if (!client.writableEnded) {
+    client.destroy();
+    return;
+  }
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  const cut = (): void => void client.destroy();
+  const timer = setTimeout(cut, lingerMs);
+  tunnel.signal.addEventListener('abort', cut);
+  client.once('close', resolve);
+  // What it still sends is nobody's; unread it would turn our FIN into a reset that eats the answer.
+  client.resume();
+  await closed;
+  clearTimeout(timer);
+}
+
+/** A bug in telling or recording must not become a bug in the process. */
+function guarded(action: () => void, tunnel: Tunnel, deps: Deps): void {
+  try {
+    action();
+  } catch (error) {
+    deps.observers.bug(error, tunnel.stage);
+  }
+}

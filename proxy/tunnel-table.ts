@@ -1,0 +1,70 @@
+// Every client there is now, and the one place to cut some of them. Keeps no history and decides nothing.
+import type { Mode, Reason } from '../policy/index.ts';
+import type { Tunnel, TunnelState } from './tunnel.ts';
+
+/** What may be shown of a tunnel: times in ms since 1970, payload bytes so far. */
+export interface TunnelInfo {
+  readonly id: string;
+  readonly principal: string | null;
+  readonly host: string;
+  readonly port: number | null;
+  readonly mode: Mode;
+  readonly rule: string | null;
+  readonly policy: string;
+  readonly state: TunnelState;
+  readonly openedAt: number;
+  readonly up: number;
+  readonly down: number;
+}
+
+export interface TunnelTable {
+  enter(tunnel: Tunnel): void;
+  leave(tunnel: Tunnel): void;
+  list(): readonly TunnelInfo[];
+  /** Cuts every tunnel for which `pred` holds; how many there were. */
+  severWhere(pred: (tunnel: Tunnel) => boolean, reason: Reason): number;
+  readonly size: number;
+  /** Settles when nobody is left. */
+  idle(): Promise<void>;
+}
+
+export function createTunnelTable(): TunnelTable {
+  const tunnels = new Set<Tunnel>();
+  let waiters: (() => void)[] = [];
+  return {
+    enter: (tunnel) => void tunnels.add(tunnel),
+    leave(tunnel) {
+      tunnels.delete(tunnel);
+      if (tunnels.size > 0) return;
+      for (const wake of waiters) wake();
+      waiters = [];
+    },
+    list: () => [...tunnels].map(infoOf),
+    severWhere(pred, reason) {
+      const cut = [...tunnels].filter(pred);
+      for (const tunnel of cut) tunnel.sever(reason);
+      return cut.length;
+    },
+    get size() {
+      return tunnels.size;
+    },
+    async idle() {
+      if (tunnels.size > 0) await new Promise<void>((wake) => void waiters.push(wake));
+    },
+  };
+}
+
+function infoOf({ id, start, decision, state, bytes, policy }: Tunnel): TunnelInfo {
+  return {
+    id,
+    principal: start.principal?.name ?? null,
+    host: decision?.host ?? '',
+    port: decision?.port ?? null,
+    mode: start.mode,
+    rule: decision?.rule?.id ?? null,
+    policy: policy?.digest ?? '',
+    state,
+    openedAt: start.openedAt,
+    ...bytes,
+  };
+}

@@ -1,0 +1,109 @@
+// One client, from accept to audit line: what is known of it, how it is cut, and how it ended. Decides nothing, moves no byte.
+import { randomUUID } from 'node:crypto';
+import type { Socket } from 'node:net';
+import type {
+  Address,
+  Decision,
+  EgressRequest,
+  FailureCode,
+  Grant,
+  Mode,
+  Policy,
+  Principal,
+  Reason,
+  ServerNameFact,
+  Verdict,
+} from '../policy/index.ts';
+import type { Stage } from './errors.ts';
+import type { CloseCause } from './observe/index.ts';
+import type { RelayHandle } from './relay/index.ts';
+import { hearErrors } from './sockets.ts';
+
+/** `head`: the request is not read yet. `ending`: it is over, and the client may still read why. */
+export type TunnelState = 'head' | 'deciding' | 'resolving' | 'dialling' | 'sniffing' | 'open' | 'ending';
+
+/** How a client ended. `reason` is null when nobody was to blame. */
+export interface TunnelEnd {
+  readonly cause: CloseCause;
+  readonly reason: Reason | FailureCode | null;
+}
+
+/** What the listener knows of a client at once. */
+export interface TunnelStart {
+  readonly client: Socket;
+  readonly mode: Mode;
+  readonly peer: string;
+  readonly listener: string;
+  readonly principal: Principal | undefined;
+  /** ms since 1970. */
+  readonly openedAt: number;
+}
+
+/** Facts gather here as the tunnel goes on; each is written by one step of open() and never taken back. */
+export class Tunnel {
+  readonly id: string = randomUUID();
+  readonly start: TunnelStart;
+  /** Milliseconds each step took. */
+  readonly ms: { resolve?: number; dial?: number; hello?: number } = {};
+  state: TunnelState = 'head';
+  stage: Stage = 'head';
+  request: EgressRequest | undefined;
+  /** The snapshot that judges this tunnel for its whole life. */
+  policy: Policy | undefined;
+  decision: Decision | undefined;
+  /** The last verdict that is on record; null before one. */
+  verdict: Verdict | null = null;
+  grant: Grant | undefined;
+  hello: ServerNameFact | undefined;
+  address: Address | undefined;
+  readonly #stop = new AbortController();
+  readonly #startedAt = performance.now();
+  #stopped: TunnelEnd | undefined;
+  #relay: RelayHandle | undefined;
+
+  constructor(start: TunnelStart) {
+    this.start = start;
+    hearErrors(start.client);
+    start.client.once('close', () => this.stop({ cause: 'client_gone', reason: null }));
+  }
+
+  /** Aborted when the client is gone, or when the tunnel is severed before it is open. */
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** Why the signal was aborted. */
+  get stopped(): TunnelEnd | undefined {
+    return this.#stopped;
+  }
+
+  /** ms since accept. */
+  get ageMs(): number {
+    return performance.now() - this.#startedAt;
+  }
+
+  /** Payload bytes carried so far. */
+  get bytes(): { up: number; down: number } {
+    return this.#relay?.bytes() ?? { up: 0, down: 0 };
+  }
+
+  /** Ends the work that is under way. The first cause wins; an open tunnel is ended by its relay alone. */
+  stop(end: TunnelEnd): void {
+    if (this.#stopped !== undefined || this.#relay !== undefined) return;
+    this.#stopped = end;
+    this.#stop.abort();
+  }
+
+  /** Cuts this tunnel in whatever state it is; a second time without last words. Safe to call at any time. */
+  sever(reason: Reason): void {
+    this.#relay?.sever(reason);
+    if (this.#stopped !== undefined) this.start.client.destroy();
+    this.stop({ cause: 'severed', reason });
+  }
+
+  /** From here on the relay owns both sockets. */
+  carry(relay: RelayHandle): void {
+    this.#relay = relay;
+    this.state = 'open';
+  }
+}

@@ -1,0 +1,90 @@
+// The types at the seams of the data plane: what a door hands over, what a client is told, and what open() needs. No code.
+import type { Socket } from 'node:net';
+import type { Address, EgressRequest, FailureCode, Grant, Mode, Principal, Reason } from '../policy/index.ts';
+import type { ProxySettings } from './config.ts';
+import type { Dialled, DialOptions } from './dial.ts';
+import type { Limits } from './limits.ts';
+import type { Observe } from './observe/index.ts';
+import type { PolicyStore } from './policy-store.ts';
+import type { Relay } from './relay/index.ts';
+import type { Resolver } from './resolve.ts';
+import type { TunnelTable } from './tunnel-table.ts';
+
+/** One client asking for one destination, whatever the wire protocol was. */
+export interface Inbound {
+  readonly request: EgressRequest;
+  readonly client: Socket;
+  /** Bytes after the request head that were read with it; they belong to the tunnel. */
+  readonly head: Buffer;
+  /** A limit of the door itself that turns this client away before it was read. */
+  readonly turnedAway?: Reason;
+  /** Tells the client, in its protocol, that the tunnel is open. */
+  accept(): void;
+  /** Before accept: answers. After accept: resets. Safe to call twice. */
+  refuse(why: Refusal): void;
+}
+
+/** What a client is told when the answer is no, or when the world failed. Less than the audit is told. */
+export interface Refusal {
+  readonly status: number;
+  readonly statusText: string;
+  readonly reason: Reason | FailureCode;
+  readonly body: RefusalBody;
+  readonly retryAfterS?: number;
+}
+
+/** The JSON body, made for an agent to read. Holds canonical text only, nothing that a client wrote freely. */
+export interface RefusalBody {
+  readonly reason: Reason | FailureCode;
+  readonly sentence: string;
+  readonly host: string;
+  readonly port: number | null;
+  /** Id of the rule that decided, if one did. */
+  readonly rule?: string;
+  readonly hint?: string;
+  readonly didYouMean?: string;
+  readonly howToRequest?: string;
+  readonly retry: 'none' | 'transient';
+  /** Digest of the policy that decided. */
+  readonly policy: string;
+  readonly run: string | null;
+  readonly note: string;
+}
+
+/** Where one client came in. Both ends as `address:port`, from the kernel, never from the client's bytes. */
+export interface Arrival {
+  readonly peer: string;
+  readonly listener: string;
+  readonly principal: Principal | undefined;
+  /** Aborted when the client is gone or the tunnel is severed. */
+  readonly signal: AbortSignal;
+}
+
+/** A way in: reads what one client wants. Literal list in listeners/index.ts. */
+export interface Door {
+  readonly mode: Mode;
+  /** Undefined when the client left without asking. Never rejects for anything a client does. */
+  receive(client: Socket, arrival: Arrival): Promise<Inbound | undefined>;
+}
+
+/** Everything a tunnel needs from the rest of the proxy. One per proxy; tests build their own. */
+export interface Deps {
+  readonly settings: ProxySettings;
+  readonly policyStore: PolicyStore;
+  readonly resolver: Resolver;
+  /** Tunnels, from the request on. */
+  readonly limits: Limits;
+  /** Clients that have not asked yet: bounds them per principal, so that one cannot starve another by asking slowly. */
+  readonly waiting: Limits;
+  readonly relay: Relay;
+  readonly table: TunnelTable;
+  readonly observers: Observe;
+  /** Opens the way to a judged address. Takes a Grant and nothing else that names a destination. */
+  readonly dial: (grant: Grant, options: DialOptions) => Promise<Dialled>;
+  /** Addresses of this machine's own interfaces, now. */
+  readonly ownAddresses: () => readonly Address[];
+  /** ms since 1970. */
+  readonly clock: () => number;
+  /** True once the proxy is going away: nobody new gets a tunnel. */
+  readonly isDraining: () => boolean;
+}

@@ -1,0 +1,58 @@
+// The parts behind the admin socket and the metrics, with facts that a test sets. Opens a real audit; carries no bytes.
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import type { AdminParts } from '../../proxy/admin.ts';
+import {
+  type Audit,
+  createAudit,
+  createMetrics,
+  type Metrics,
+  type PolicyFacts,
+} from '../../proxy/observe/index.ts';
+
+export interface PartsFacts {
+  policy: PolicyFacts;
+  isDraining: boolean;
+  now: number;
+  reloads: number;
+}
+
+export interface TestParts extends AdminParts {
+  readonly audit: Audit;
+  readonly metrics: Metrics;
+  /** Change these, then ask. */
+  readonly facts: PartsFacts;
+}
+
+export const digest = 'a'.repeat(64);
+
+export function createTestParts(t: Test): TestParts {
+  const policy: PolicyFacts = {
+    digest,
+    loadedAt: 1_000_000,
+    lastAttempt: 'ok',
+    lastError: null,
+    failures: 0,
+  };
+  const facts: PartsFacts = { policy, isDraining: false, now: 1_000_000, reloads: 0 };
+  const audit = createAudit(join(t.testdir({ logs: {} }), 'logs', 'audit.jsonl'));
+  t.teardown(() => audit.close());
+  const metrics = createMetrics({
+    build: { version: '0.0.0', relay: 'javascript', node: process.version },
+    enforcement: 'fence',
+    policy: () => facts.policy,
+    audit: () => audit.state,
+    clock: () => facts.now,
+  });
+  const store: AdminParts['store'] = {
+    get current() {
+      return { digest: facts.policy.digest, document: { version: 1 } };
+    },
+    get state() {
+      return facts.policy;
+    },
+    reload: async () => await Promise.resolve((facts.reloads += 1)),
+  };
+  const table = { list: () => [{ id: 'one', host: 'a.example.com' }], size: 1 };
+  return { facts, audit, metrics, store, table, isDraining: () => facts.isDraining };
+}

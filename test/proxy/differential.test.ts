@@ -1,0 +1,180 @@
+// What `policy check` says is what the live proxy does, for random targets (failure 14, feature 21).
+// 10,000 in CI, 1,500 elsewhere; SALLYPORT_DIFFERENTIAL_TARGETS says another number.
+import { execFile } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import fc from 'fast-check';
+import t from 'tap';
+import { decide, parseTarget } from '../../policy/index.ts';
+import { fuzzParameters } from '../helpers/fuzz.ts';
+import { startOrigin } from '../helpers/origin.ts';
+import { startTestProxy, type TestProxy } from '../helpers/proxy.ts';
+
+const count = Number(process.env['SALLYPORT_DIFFERENTIAL_TARGETS'] ?? (process.env['CI'] ? 10_000 : 1500));
+const inFlight = 64;
+
+const reason = 'test';
+const policy = {
+  allow: [
+    { host: 'api.a.test', reason },
+    { host: '*.pkg.b.test', reason, ports: [443, 8443] },
+    { host: 'x.pkg.b.test', reason, ports: [9443] },
+    { host: 'plain.a.test', reason, protocol: 'http' },
+    { host: 'xn--bcher-kva.test', reason },
+  ],
+  deny: [
+    { host: '*.bad.pkg.b.test', reason },
+    { host: 'gist.a.test', reason },
+  ],
+  services: [{ name: 'db', host: 'db.a.test', port: 5432, reason }],
+};
+
+const known = [
+  'api.a.test',
+  'pkg.b.test',
+  'x.pkg.b.test',
+  'q.x.pkg.b.test',
+  'y.bad.pkg.b.test',
+  'bad.pkg.b.test',
+  'plain.a.test',
+];
+const others = [
+  'gist.a.test',
+  'db.a.test',
+  'db',
+  'xn--bcher-kva.test',
+  'constructor',
+  '__proto__',
+  'localhost',
+  'a.test',
+];
+const addresses = [
+  '1.2.3.4',
+  '127.1',
+  '2130706433',
+  '0x7f.1',
+  '0177.0.0.1',
+  '[::1]',
+  '[::ffff:1.2.3.4]',
+  '[::1%25lo]',
+  '169.254.169.254',
+];
+
+const name = fc.constantFrom(...known, ...others, ...addresses);
+const label = fc.stringMatching(/^[a-z0-9-]{0,64}$/u);
+const odd = fc.constantFrom(
+  '',
+  '.',
+  '..',
+  '@',
+  '%2e',
+  '\\',
+  '/',
+  '#',
+  ' ',
+  '\0',
+  '\t',
+  '_',
+  'ä',
+  '\u00ff',
+  '[',
+  ']',
+  ':',
+  'x',
+  '-',
+  '*',
+);
+const mutated = fc.tuple(name, odd, fc.nat(), fc.boolean(), label).map(([host, extra, at, upper, more]) => {
+  const cut = at % (host.length + 1);
+  const changed = host.slice(0, cut) + extra + host.slice(cut);
+  const longer = more.length > 0 && at % 3 === 0 ? `${more}.${changed}` : changed;
+  return upper ? longer.toUpperCase() : longer;
+});
+const port = fc.oneof(
+  { weight: 6, arbitrary: fc.constantFrom('443', '8443', '9443', '80', '22', '5432') },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom('', '0', '65536', '+443', '0443', '4 43', '443 ', 'x', '-1', '99999999999'),
+  },
+  { weight: 1, arbitrary: fc.nat({ max: 70_000 }).map(String) },
+);
+const hostOnly = fc.oneof(
+  { weight: 3, arbitrary: name },
+  { weight: 3, arbitrary: mutated },
+  { weight: 1, arbitrary: label },
+);
+const target = fc.tuple(hostOnly, port).map(([host, at]) => `${host}:${at}`);
+
+/** What the proxy does with a target that comes over the wire. */
+async function liveVerdict(proxy: TestProxy, authority: string): Promise<string> {
+  const { status, headers, socket } = await proxy.connect(authority);
+  socket.destroy();
+  return status === 200 ? 'allow rule_matched' : `deny ${headers.get('sallyport-reason')}`;
+}
+
+function checkedVerdict(proxy: TestProxy, authority: string): string {
+  const request = { principal: { name: 'local' }, target: parseTarget(authority), mode: 'connect' } as const;
+  const decision = decide(proxy.deps.policyStore.current, request);
+  return `${decision.verdict} ${decision.reason}`;
+}
+
+/** `act` on every item, `inFlight` at a time, results in order. */
+async function mapInFlight<A, B>(items: readonly A[], act: (item: A) => Promise<B>): Promise<B[]> {
+  const results: B[] = [];
+  const work = items.entries();
+  const worker = async (): Promise<void> => {
+    for (const [index, item] of work) results[index] = await act(item);
+  };
+  await Promise.all(Array.from({ length: inFlight }, worker));
+  return results;
+}
+
+t.test(`policy check and the live proxy agree on ${count} random targets`, async (t) => {
+  const origin = await startOrigin(t, (socket) => void socket.resume());
+  const proxy = await startTestProxy(t, { policy, origin: origin.port });
+  const { seed } = fuzzParameters();
+  const targets = fc.sample(target, { numRuns: count, ...(seed === undefined ? {} : { seed }) });
+  const checked = targets.map((one) => checkedVerdict(proxy, one));
+  const live = await mapInFlight(targets, async (one) => await liveVerdict(proxy, one));
+  const differences = targets.flatMap((one, i) =>
+    live[i] === checked[i] ? [] : [{ target: one, live: live[i], check: checked[i] }],
+  );
+  t.same(differences.slice(0, 10), []);
+  const seen = new Set(checked);
+  for (const verdict of [
+    'allow rule_matched',
+    'deny rule_denied',
+    'deny no_rule_matched',
+    'deny port_not_allowed',
+  ]) {
+    t.ok(seen.has(verdict), `${verdict} is among the targets`);
+  }
+  for (const verdict of ['deny host_is_address', 'deny request_malformed', 'deny protocol_not_allowed']) {
+    t.ok(seen.has(verdict), `${verdict} is among the targets`);
+  }
+  await proxy.closed(count);
+  t.same(proxy.bugs, []);
+});
+
+t.test('the command itself says the same as the live proxy', async (t) => {
+  const origin = await startOrigin(t, (socket) => void socket.resume());
+  const proxy = await startTestProxy(t, { policy, origin: origin.port });
+  const file = join(t.testdir(), 'policy.json');
+  await writeFile(file, JSON.stringify(policy));
+  // An argument cannot hold every byte or begin like a flag; without a port the command means 443 and the wire nothing.
+  const isArgument = (one: string): boolean => /^(?!-)[\t\u0020-\u007e]*:\d+$/u.test(one);
+  const targets = fc.sample(target, { numRuns: 600, seed: 2 }).filter(isArgument);
+  const cli = join(import.meta.dirname, '../../policy/cli.ts');
+  const args = [cli, 'check', '--policy', file, '--json', ...targets];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 2 ** 26 }).catch(
+    (error: { stdout: string }) => error,
+  );
+  const said = JSON.parse(stdout) as { verdict: string; reason: string }[];
+  const live = await mapInFlight(targets, async (one) => await liveVerdict(proxy, one));
+  t.ok(targets.length > 300);
+  t.same(
+    said.map((one, i) => `${targets[i]} ${one.verdict} ${one.reason}`),
+    live.map((one, i) => `${targets[i]} ${one}`),
+  );
+});
