@@ -1,0 +1,156 @@
+// What `sallyport run` was asked for, and what follows from it alone: ports, aliases, places. Reads flags that are only of the runner; the
+// proxy reads its own again, strictly.
+import { join, resolve } from 'node:path';
+import type { HostAlias } from './backends/index.ts';
+import { chooseRunId, printable } from './names.ts';
+import { RunRefused } from './refusal.ts';
+
+/** Flags as commander gives them; see run-command.ts for their help. */
+export interface RunFlags {
+  readonly policy: string;
+  readonly service: readonly string[];
+  readonly hostPort: readonly string[];
+  readonly name?: string;
+  readonly timeout?: string;
+  readonly env: readonly string[];
+  readonly json?: boolean;
+  readonly workspace?: string;
+  readonly metrics?: string;
+  readonly hosts?: string;
+  readonly resolver: readonly string[];
+  readonly audit?: string;
+  readonly envOnly?: boolean;
+}
+
+/** Who calls: the caller's environment and user. */
+export interface Caller {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly uid: number;
+}
+
+/** A run as asked for, checked as far as can be without making anything. */
+export interface RunOptions {
+  readonly id: string;
+  readonly policy: string;
+  /** `alias=host:port`, as given. */
+  readonly services: readonly string[];
+  readonly hostPorts: readonly number[];
+  readonly timeoutMs: number | null;
+  readonly wantedEnvironment: readonly string[];
+  readonly workspace: string | null;
+  readonly metrics: string | null;
+  readonly hosts: string | null;
+  readonly resolver: readonly string[];
+  readonly state: string;
+  readonly audit: string;
+  readonly isJson: boolean;
+  readonly isEnvOnly: boolean;
+  readonly command: readonly [string, ...string[]];
+}
+
+/** The port on the proxy address where CONNECT is served. */
+export const proxyPort = 3128;
+
+/** The name under which `--host-port` is reached. */
+export const hostAlias = 'host.sallyport';
+
+/** The checked options. Throws RunRefused (usage, 2) on the first thing that cannot be. */
+export function readOptions(flags: RunFlags, command: readonly string[], caller: Caller): RunOptions {
+  const [program, ...args] = command;
+  if (program === undefined)
+    throw usage('there is no command', 'give it after `--`: sallyport run -- curl https://api.github.com');
+  const id = chooseRunId(flags.name);
+  const state = stateDirectory(caller);
+  if (flags.envOnly === true && flags.workspace !== undefined) {
+    throw usage('--workspace needs a sandbox, and --env-only has none', 'leave out one of the two');
+  }
+  return {
+    id,
+    policy: resolve(flags.policy),
+    services: flags.service,
+    hostPorts: flags.hostPort.map((text) => readPort('--host-port', text)),
+    timeoutMs: flags.timeout === undefined ? null : readTimeout(flags.timeout),
+    wantedEnvironment: flags.env,
+    workspace: flags.workspace ?? null,
+    metrics: flags.metrics ?? null,
+    hosts: flags.hosts === undefined ? null : resolve(flags.hosts),
+    resolver: flags.resolver,
+    state,
+    audit: flags.audit === undefined ? join(state, 'audit', `${id}.jsonl`) : resolve(flags.audit),
+    isJson: flags.json ?? false,
+    isEnvOnly: flags.envOnly ?? false,
+    command: [program, ...args],
+  };
+}
+
+/** SALLYPORT_STATE_DIR; default /run/sallyport for root, the user's state directory for others. */
+export function stateDirectory({ environment, uid }: Caller): string {
+  const told = environment['SALLYPORT_STATE_DIR'];
+  if (told !== undefined && told !== '') return resolve(told);
+  if (uid === 0) return '/run/sallyport';
+  return join(
+    environment['XDG_STATE_HOME'] ?? join(environment['HOME'] ?? '/tmp', '.local/state'),
+    'sallyport',
+  );
+}
+
+function readPort(flag: string, text: string): number {
+  const port = /^[1-9][0-9]{0,4}$/.test(text) ? Number(text) : 0;
+  if (port >= 1 && port <= 65_535) return port;
+  throw usage(`${flag} \`${printable(text)}\` is not a port`, 'give 1 to 65535');
+}
+
+const maxTimeoutS = 31 * 24 * 3600;
+
+function readTimeout(text: string): number {
+  const seconds = /^[0-9]{1,7}(\.[0-9]{1,3})?$/.test(text) ? Number(text) : 0;
+  if (seconds > 0 && seconds <= maxTimeoutS) return Math.ceil(seconds * 1000);
+  throw usage(
+    `--timeout \`${printable(text)}\` is not a number of seconds`,
+    `give more than 0 and at most ${maxTimeoutS}`,
+  );
+}
+
+/** A service as far as the runner needs it. */
+export interface ServicePort {
+  readonly name: string;
+  readonly port: number;
+}
+
+/** Alias and port of each `--service`; the rest of its grammar is the policy's. Throws RunRefused (usage). */
+export function servicePorts(services: readonly string[]): readonly ServicePort[] {
+  return services.map((text) => {
+    const [, name, port] =
+      /^([a-z0-9][a-z0-9-]{0,62})=(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})$/.exec(text) ?? [];
+    if (name !== undefined && port !== undefined) return { name, port: readPort('--service', port) };
+    throw usage(
+      `--service \`${printable(text)}\` is not a service`,
+      'give one as alias=host:port, such as db=db.corp.example:5432',
+    );
+  });
+}
+
+/** Every port on the proxy's address. Throws RunRefused (usage) when two want the same one. */
+export function portsOf(services: readonly ServicePort[], hostPorts: readonly number[]): readonly number[] {
+  const all = [proxyPort, ...services.map((service) => service.port), ...hostPorts];
+  const twice = all.find((port, index) => all.indexOf(port) < index);
+  if (twice === undefined) return all;
+  throw usage(
+    `port ${twice} is wanted twice on the proxy's address`,
+    `give each service and host port its own; ${proxyPort} is the proxy's`,
+  );
+}
+
+/** The aliases under which services and host ports are reached from inside. */
+export function aliasesOf(services: readonly ServicePort[], hostPorts: readonly number[]): readonly string[] {
+  return [...services.map((service) => service.name), ...(hostPorts.length > 0 ? [hostAlias] : [])];
+}
+
+/** The sandbox's hosts file beyond localhost: every alias at the proxy's address. */
+export function hostsOf(proxy: string, aliases: readonly string[]): readonly HostAlias[] {
+  return aliases.length === 0 ? [] : [{ address: proxy, names: aliases }];
+}
+
+function usage(message: string, help: string): RunRefused {
+  return new RunRefused('usage', message, help);
+}

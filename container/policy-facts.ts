@@ -1,0 +1,38 @@
+// The two things the runner reads out of a compiled policy: its services, and one name to try at the launch gate. It decides nothing.
+import type { ServicePort } from './options.ts';
+
+/** What a run needs to know of its policy. */
+export interface PolicyFacts {
+  readonly services: readonly ServicePort[];
+  /** The first name that is allowed exactly, with its first port; null when only patterns or nothing is allowed. */
+  readonly allowed: { readonly host: string; readonly port: number } | null;
+}
+
+/** Reads canonical policy text, as the policy's own loader has checked and written it. */
+export function policyFacts(text: string): PolicyFacts {
+  const document: unknown = JSON.parse(text);
+  const denied = new Set(list(document, 'deny').map((rule) => field(rule, 'host')));
+  const rule = list(document, 'allow').find((one) => isExact(one) && !denied.has(field(one, 'host')));
+  const [port = 443] = list(rule, 'ports');
+  return {
+    services: list(document, 'services').map((one) => ({
+      name: String(field(one, 'name')),
+      port: Number(field(one, 'port')),
+    })),
+    allowed: rule === undefined ? null : { host: String(field(rule, 'host')), port: Number(port) },
+  };
+}
+
+function isExact(rule: unknown): boolean {
+  return !String(field(rule, 'host')).includes('*') && field(rule, 'protocol') !== 'http';
+}
+
+function list(value: unknown, key: string): readonly unknown[] {
+  const found = field(value, key);
+  return Array.isArray(found) ? found : [];
+}
+
+function field(value: unknown, key: string): unknown {
+  if (typeof value !== 'object' || value === null) return undefined;
+  return Object.entries(value).find(([name]) => name === key)?.[1];
+}

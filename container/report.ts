@@ -1,0 +1,77 @@
+// What a run tells its caller on stderr: events as they happen, and with --json one object at the end. stdout is the command's alone.
+import type { ProbeResult } from './gate.ts';
+import { RunRefused } from './refusal.ts';
+
+/** Why a run ended. */
+export type Ending = 'exited' | 'timeout' | 'interrupted' | 'refused';
+
+/** The object that --json prints as the last line of stderr. */
+export interface RunReport {
+  readonly run: string;
+  /** Exit status of `sallyport run`. */
+  readonly status: number;
+  readonly ended: Ending;
+  /** One sentence when it did not end by itself. */
+  readonly message: string | null;
+  readonly enforcement: 'fence' | 'env';
+  /** Digest of the policy at the start; null when there was none. */
+  readonly policy: string | null;
+  /** Audit file; it stays after the run. */
+  readonly audit: string;
+  /** Seconds from the call to the end, and to the command's first instruction. */
+  readonly seconds: number;
+  readonly startSeconds: number | null;
+  /** Packets of the command that the fence dropped, by class. */
+  readonly drops: Readonly<Record<string, number>>;
+  readonly gate: readonly ProbeResult[];
+  /** What was noticed on the way: a dead proxy, a broken fence, a part that could not be given back. */
+  readonly events: readonly RunEvent[];
+}
+
+/** Something worth a line. */
+export interface RunEvent {
+  readonly event:
+    | 'swept'
+    | 'env_only'
+    | 'workspace'
+    | 'started'
+    | 'timeout'
+    | 'interrupted'
+    | 'proxy_died'
+    | 'fence_broken'
+    | 'fence_restored'
+    | 'policy_reloaded'
+    | 'policy_not_reloaded'
+    | 'cleanup_failed';
+  readonly message: string;
+}
+
+/** Where a run's news goes. */
+export interface Voice {
+  tell(event: RunEvent): void;
+  readonly events: readonly RunEvent[];
+}
+
+/** Writes each event as a line at once, unless everything is to come as one JSON object. */
+export function createVoice(isJson: boolean, write: (line: string) => void): Voice {
+  const events: RunEvent[] = [];
+  return {
+    events,
+    tell(event) {
+      events.push(event);
+      if (!isJson) write(`sallyport: ${event.message}\n`);
+    },
+  };
+}
+
+/** An error in the house form: what is wrong, then what to do. */
+export function errorText(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const help = error instanceof Error && 'help' in error ? `\nhelp: ${String(error.help)}` : '';
+  return `sallyport: ${message}${help}\n`;
+}
+
+/** The exit status that stands for an error: its own for a refusal, 69 for anything else, as then the boundary is in doubt. */
+export function statusOf(error: unknown): number {
+  return error instanceof RunRefused ? error.exitCode : 69;
+}

@@ -1,0 +1,185 @@
+// `sallyport run` as a command: its flags and help, signals in, exit status and report out. The story is run.ts.
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { runEnvOnly } from './env-only.ts';
+import { readOptions, type Caller, type RunFlags, type RunOptions } from './options.ts';
+import { exitCodes } from './refusal.ts';
+import { createVoice, errorText, statusOf, type RunReport, type Voice } from './report.ts';
+import { createResources } from './resource.ts';
+import { runFenced, type RunContext, type RunResult } from './run.ts';
+import { stopStatus } from './supervise.ts';
+
+const defaultPolicy = join(import.meta.dirname, '..', 'policy', 'default.json');
+
+const stopSignals = [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const;
+
+/** The command; `caller` is who started this process. */
+export function runCommand(caller: Caller): Command {
+  return new Command('run')
+    .description('run a command behind the fence: its only way out is the proxy')
+    .argument('<command...>', 'the command and its arguments, after `--`')
+    .passThroughOptions()
+    .option('--policy <file>', 'policy, .json or .nix (default: the shipped allowlist)', defaultPolicy)
+    .option(
+      '--service <alias=host:port>',
+      'a named opaque TCP service, reached inside as alias:port (repeatable)',
+      more,
+      [],
+    )
+    .option(
+      '--host-port <port>',
+      "a port of this machine's loopback, reached inside as host.sallyport:port (repeatable)",
+      more,
+      [],
+    )
+    .option('--name <name>', 'name of the run: a lower-case letter, then up to eleven letters or digits')
+    .option('--timeout <seconds>', 'end the command after this time, with status 124')
+    .option('--env <name>', 'pass a variable on (NAME) or set one (NAME=VALUE) (repeatable)', more, [])
+    .option(
+      '--workspace <dir>',
+      'existing directory, writable inside as /workspace (default: an empty one that ends with the run)',
+    )
+    .option('--metrics <addr:port>', "serve the proxy's metrics here, on the host side")
+    .option('--hosts <file>', 'hosts file the proxy asks before DNS (default: /etc/hosts)')
+    .option(
+      '--resolver <ip:port>',
+      'DNS server for the proxy (repeatable; default: those of /etc/resolv.conf)',
+      more,
+      [],
+    )
+    .option('--audit <file>', 'audit file (default: <state>/audit/<name>.jsonl; it stays after the run)')
+    .option(
+      '--json',
+      'print one JSON object about the run as the last line of stderr, and no other line of ours',
+    )
+    .option(
+      '--env-only',
+      'no fence: set the proxy variables and hope. For machines where no fence can be built',
+    )
+    .addHelpText('after', helpText)
+    .action(async (command: readonly string[], flags: RunFlags) => {
+      process.exitCode = await runAndReport(flags, command, caller);
+    });
+}
+
+const helpText = `
+Examples:
+  sallyport run -- curl -sS https://api.github.com
+  sallyport run --policy team.nix --workspace ~/project --timeout 3600 -- claude -p "fix the tests"
+  sallyport run --service db=db.corp.example:5432 -- psql -h db
+  sallyport run --host-port 8080 -- curl http://host.sallyport:8080/
+
+The exit status is the command's own (128 + n when signal n ended it), except:
+${exitCodes.map(({ code, sentence }) => `  ${String(code).padStart(3)}  ${sentence}`).join('\n')}
+  130, 143  the runner was told to stop by SIGINT or SIGTERM
+
+SIGHUP reads the policy again. Runs keep their state in SALLYPORT_STATE_DIR (default /run/sallyport).`;
+
+function write(text: string): void {
+  process.stderr.write(text);
+}
+
+function more(value: string, previous: readonly string[]): readonly string[] {
+  return [...previous, value];
+}
+
+async function runAndReport(flags: RunFlags, command: readonly string[], caller: Caller): Promise<number> {
+  const calledAt = performance.now();
+  const stop = new AbortController();
+  const voice = createVoice(flags.json ?? false, write);
+  const signals = catchSignals(stop);
+  try {
+    const options = readOptions(flags, command, caller);
+    const { result, error } = await runAndRelease(options, {
+      caller,
+      voice,
+      stop: stop.signal,
+      onReload: (reload) => signals.onReload(reload),
+    });
+    const status = result?.status ?? (stop.signal.aborted ? stopStatus(stop.signal) : statusOf(error));
+    if (error !== undefined && !options.isJson && !stop.signal.aborted) write(errorText(error));
+    if (options.isJson)
+      write(`${JSON.stringify(report({ options, status, result, error, calledAt, voice }))}\n`);
+    return status;
+  } catch (error) {
+    write(errorText(error));
+    return statusOf(error);
+  } finally {
+    signals.release();
+  }
+}
+
+/** The run and its end: every resource is given back before anything is reported. */
+async function runAndRelease(
+  options: RunOptions,
+  context: Omit<RunContext, 'resources'>,
+): Promise<{ result?: RunResult; error?: unknown }> {
+  const resources = createResources();
+  const run = options.isEnvOnly ? runEnvOnly : runFenced;
+  try {
+    return { result: await run(options, { ...context, resources }) };
+  } catch (error) {
+    return { error };
+  } finally {
+    for (const { name, error } of await resources.releaseAll()) {
+      context.voice.tell({
+        event: 'cleanup_failed',
+        message: `${name} could not be given back: ${String(error)}; \`sallyport reclaim\` tries again`,
+      });
+    }
+  }
+}
+
+interface Told {
+  readonly options: RunOptions;
+  readonly status: number;
+  readonly result: RunResult | undefined;
+  readonly error: unknown;
+  readonly calledAt: number;
+  readonly voice: Voice;
+}
+
+function report({ options, status, result, error, calledAt, voice }: Told): RunReport {
+  return {
+    run: options.id,
+    status,
+    ended: result?.ended ?? 'refused',
+    message: result?.message ?? (error instanceof Error ? error.message : null),
+    enforcement: options.isEnvOnly ? 'env' : 'fence',
+    policy: result?.policy ?? null,
+    audit: options.audit,
+    seconds: seconds(calledAt, performance.now()),
+    startSeconds: result === undefined ? null : seconds(calledAt, result.startedAt),
+    drops: result?.drops ?? {},
+    gate: result?.gate ?? [],
+    events: voice.events,
+  };
+}
+
+function seconds(from: number, to: number): number {
+  return Math.round(to - from) / 1000;
+}
+
+/** From the first line of a run to its last: a second signal changes nothing, cleaning up is always finished. */
+function catchSignals(stop: AbortController): {
+  onReload(reload: () => Promise<void>): void;
+  release(): void;
+} {
+  const reloads: (() => Promise<void>)[] = [];
+  const hang = (): void => {
+    for (const reload of reloads) void reload();
+  };
+  const handlers = stopSignals.map(([name, status]) => [name, () => stop.abort(status)] as const);
+  for (const [name, handler] of handlers) process.on(name, handler);
+  process.on('SIGHUP', hang);
+  return {
+    onReload: (reload) => void reloads.push(reload),
+    release() {
+      for (const [name, handler] of handlers) process.off(name, handler);
+      process.off('SIGHUP', hang);
+    },
+  };
+}

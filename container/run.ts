@@ -1,0 +1,194 @@
+// The story of one run: preflight, sweep, slot, namespace, fence, link, proxy, launch gate, command, and everything back in reverse.
+import { backends, type Backend } from './backends/index.ts';
+import { buildBoundary, takePlace } from './boundary.ts';
+import { sandboxEnvironment } from './environment.ts';
+import { watchFence, type FencePart } from './fence-part.ts';
+import { passGate, type ProbeResult } from './gate.ts';
+import {
+  aliasesOf,
+  hostsOf,
+  portsOf,
+  proxyPort,
+  servicePorts,
+  type Caller,
+  type RunOptions,
+} from './options.ts';
+import { policyFacts } from './policy-facts.ts';
+import { preflight } from './preflight.ts';
+import { proxyFiles, type ProxyFiles } from './proxy-files.ts';
+import { compilePolicy, type ProxyPart } from './proxy-part.ts';
+import { sweep } from './reclaim.ts';
+import { RunRefused } from './refusal.ts';
+import type { Voice } from './report.ts';
+import type { Resources } from './resource.ts';
+import { prepareState, type StatePaths } from './state.ts';
+import { supervise, type Outcome } from './supervise.ts';
+import { checkWorkspace, isWritableBy } from './workspace.ts';
+
+/** uid and gid of the command. */
+const agentId = 1000;
+
+/** What a run is given besides its options. */
+export interface RunContext {
+  readonly caller: Caller;
+  readonly resources: Resources;
+  readonly voice: Voice;
+  /** Aborted when the runner is told to stop; its reason is the exit status. */
+  readonly stop: AbortSignal;
+  /** Calls back when the policy is to be read again (SIGHUP). */
+  onReload(reload: () => Promise<void>): void;
+}
+
+/** What is known of a run once it has ended. */
+export interface RunResult extends Outcome {
+  readonly policy: string;
+  readonly gate: readonly ProbeResult[];
+  readonly drops: Readonly<Record<string, number>>;
+  readonly startedAt: number;
+}
+
+/**
+ * Runs the command behind the fence. Everything taken is in `context.resources`; the caller releases it, whatever happens.
+ * Throws RunRefused when the command was not started.
+ */
+export async function runFenced(options: RunOptions, context: RunContext): Promise<RunResult> {
+  preflight({ uid: context.caller.uid, path: context.caller.environment['PATH'] ?? '' });
+  const backend = await chooseBackend();
+  const workspace = options.workspace === null ? null : await checkWorkspace(options.workspace);
+  if (workspace !== null) await warnWorkspace(workspace, context.voice);
+  const policy = await compilePolicy(options.policy);
+  const facts = policyFacts(policy.text);
+  const services = [...facts.services, ...servicePorts(options.services)];
+  const ports = portsOf(services, options.hostPorts);
+  const aliases = aliasesOf(services, options.hostPorts);
+
+  const paths = await prepareState(options.state);
+  await sweepFirst(paths, context.voice);
+  const { names, slot, directory } = await takePlace(paths, options, context);
+  const environment = sandboxEnvironment({
+    id: options.id,
+    proxy: { address: slot.proxy, port: proxyPort },
+    direct: aliases,
+    wanted: options.wantedEnvironment,
+    caller: context.caller.environment,
+  });
+  const files = await proxyFiles(directory, options, context.caller.uid);
+  const { fence, proxy } = await buildBoundary(
+    { names, slot, ports, directory, files, options, policy },
+    context,
+  );
+  const doorway = {
+    id: options.id,
+    address: slot.proxy,
+    port: proxyPort,
+    allowed: facts.allowed,
+    tunnels: async () => (await proxy.admin.get('/tunnels')).body,
+  };
+  const gate = await passGate({ names, slot, fence, doorway });
+  await fence.zero();
+  await keepWatch(fence, proxy, context);
+  context.onReload(async () => await reload({ options, files, proxy, voice: context.voice }));
+
+  context.stop.throwIfAborted();
+  const command = await backend.start({
+    id: options.id,
+    netnsPath: names.netnsPath,
+    directory,
+    command: options.command,
+    environment,
+    hosts: hostsOf(slot.proxy, aliases),
+    workspace,
+    uid: agentId,
+    gid: agentId,
+  });
+  await context.resources.add({ name: 'command', release: async () => await command.terminate(0) });
+  await command.begin();
+  context.voice.tell({
+    event: 'started',
+    message: `run ${options.id} is behind the fence (${gate.length} probes passed); audit: ${options.audit}`,
+  });
+  const startedAt = performance.now();
+  const outcome = await supervise(
+    command,
+    { timeoutMs: options.timeoutMs, stop: context.stop },
+    context.voice,
+  );
+  const { drops } = await fence.state().catch(() => ({ drops: {} }));
+  return { ...outcome, policy: policy.digest, gate, drops, startedAt };
+}
+
+async function chooseBackend(): Promise<Backend> {
+  const [backend] = backends;
+  const availability = await backend?.available();
+  if (backend !== undefined && availability?.ok === true) return backend;
+  const { problem, help } =
+    availability?.ok === false
+      ? availability
+      : { problem: 'there is no backend', help: 'install util-linux' };
+  throw new RunRefused('boundary', `no sandbox can be made: ${problem}`, help);
+}
+
+async function warnWorkspace(workspace: string, voice: Voice): Promise<void> {
+  if (await isWritableBy(workspace, agentId)) return;
+  voice.tell({
+    event: 'workspace',
+    message: `the command is uid ${agentId} and cannot write in \`${workspace}\`; chown it to ${agentId} if it should`,
+  });
+}
+
+async function sweepFirst(paths: StatePaths, voice: Voice): Promise<void> {
+  const { reclaimed, failures } = await sweep(paths);
+  if (reclaimed.length > 0)
+    voice.tell({ event: 'swept', message: `swept what dead runs left: ${reclaimed.join(', ')}` });
+  for (const { id, name, error } of failures) {
+    voice.tell({
+      event: 'cleanup_failed',
+      message: `run ${id}: ${name} could not be swept: ${error instanceof Error ? error.message : String(error)}`,
+    });
+  }
+}
+
+/** Health follows the kernel: the proxy is told at once and every two seconds, and so is the caller when it changes. */
+async function keepWatch(
+  fence: FencePart,
+  proxy: ProxyPart,
+  { resources, voice }: RunContext,
+): Promise<void> {
+  let wasOk = true;
+  const watch = await watchFence(fence, {
+    async report(state) {
+      if (wasOk && !state.ok)
+        voice.tell({
+          event: 'fence_broken',
+          message: `the fence is not as planned: ${state.problems.join('; ')}`,
+        });
+      if (!wasOk && state.ok)
+        voice.tell({ event: 'fence_restored', message: 'the fence is as planned again' });
+      wasOk = state.ok;
+      await proxy.admin.put('/fence', state).catch(() => undefined);
+    },
+  });
+  await resources.add(watch);
+}
+
+interface ReloadSpec {
+  readonly options: RunOptions;
+  readonly files: ProxyFiles;
+  readonly proxy: ProxyPart;
+  readonly voice: Voice;
+}
+
+async function reload({ options, files, proxy, voice }: ReloadSpec): Promise<void> {
+  try {
+    const policy = await compilePolicy(options.policy);
+    await files.writePolicy(policy.text);
+    const { status } = await proxy.admin.post('/reload');
+    if (status !== 200) throw new Error(`the proxy answered ${status} and keeps the last good one`);
+    voice.tell({ event: 'policy_reloaded', message: `policy ${policy.digest.slice(0, 12)} is in force` });
+  } catch (error) {
+    voice.tell({
+      event: 'policy_not_reloaded',
+      message: `the policy stays as it was: ${error instanceof Error ? error.message : String(error)}`,
+    });
+  }
+}

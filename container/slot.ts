@@ -1,0 +1,88 @@
+// Hands out one /30 of the address pool per run. Taking one is a single atomic step; it configures no link.
+import { readdir, readlink, symlink, unlink } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { networkInterfaces } from 'node:os';
+import type { Resource } from './resource.ts';
+import { RunRefused } from './refusal.ts';
+import type { StatePaths } from './state.ts';
+
+/** Addresses of every sandbox: class `lateral` of the fence. */
+export const pool = '10.219.0.0/16';
+const slotCount = 1 << 14;
+
+/** The addresses of one run: a /30 with the proxy at .1 and the sandbox at .2. */
+export interface Slot {
+  readonly number: number;
+  readonly proxy: string;
+  readonly sandbox: string;
+  readonly prefixLength: 30;
+  /** A sandbox address of another slot, for the probe that must not reach it. */
+  readonly neighbour: string;
+}
+
+/** The addresses of slot `number`, 0 to 16383. */
+export function slotAt(number: number): Slot {
+  const neighbour = (number + 1) % slotCount;
+  return {
+    number,
+    proxy: address(number, 1),
+    sandbox: address(number, 2),
+    prefixLength: 30,
+    neighbour: address(neighbour, 2),
+  };
+}
+
+function address(slot: number, host: number): string {
+  const offset = slot * 4 + host;
+  return `10.219.${offset >> 8}.${offset & 255}`;
+}
+
+/** Takes the lowest free slot for run `id`. A symlink is made in one step and carries its owner's name. */
+export async function takeSlot(
+  paths: StatePaths,
+  id: string,
+  inUse = localAddresses(),
+): Promise<Slot & Resource> {
+  for (let number = 0; number < slotCount; number++) {
+    const slot = slotAt(number);
+    const path = join(paths.slots, String(number));
+    if (inUse.has(slot.proxy) || inUse.has(slot.sandbox)) continue;
+    if (await claim(path, id))
+      return { ...slot, name: `slot ${number}`, release: async () => await freeSlot(path) };
+  }
+  throw new RunRefused(
+    'boundary',
+    `no free address is left in ${pool}`,
+    'end other runs; `sallyport reclaim` sweeps dead ones',
+  );
+}
+
+async function claim(path: string, id: string): Promise<boolean> {
+  try {
+    await symlink(id, path);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+async function freeSlot(path: string): Promise<void> {
+  await unlink(path).catch(() => undefined);
+}
+
+/** Frees the slots of runs that have no directory any more. A slot is taken after its directory and freed before it. */
+export async function sweepSlots(paths: StatePaths): Promise<void> {
+  for (const number of await readdir(paths.slots)) {
+    const path = join(paths.slots, number);
+    const id = await readlink(path).catch(() => undefined);
+    if (id !== undefined && !existsSync(join(paths.runs, id))) await freeSlot(path);
+  }
+}
+
+function localAddresses(): ReadonlySet<string> {
+  return new Set(
+    Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map((one) => one.address)),
+  );
+}

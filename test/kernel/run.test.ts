@@ -1,0 +1,243 @@
+// `sallyport run` as its user meets it, in a world of its own: what gets out, what does not, and what the command finds around it.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { needs } from '../helpers/needs.ts';
+import { makeWorld } from './world.ts';
+
+const wanted = [
+  'root',
+  'netns',
+  'nft',
+  'ip',
+  'ping',
+  'curl',
+  'nc',
+  'openssl',
+  'tcpdump',
+  'setpriv',
+  'unshare',
+  'nsenter',
+];
+
+t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
+  const world = await makeWorld(t);
+  const trusting = ['--workspace', world.workspace, '--env', 'CURL_CA_BUNDLE=/workspace/ca.pem'];
+
+  t.test(
+    'an allowed name answers, a denied one is refused with its reason, around the proxy there is nothing',
+    async (t) => {
+      const capture = await world.capture();
+      const script = [
+        'curl -sS https://good.test && echo " allowed"',
+        'curl -sS -o /dev/null -D - https://bad.test; echo "denied $?"',
+        `curl -sS --noproxy "*" --max-time 2 https://${world.address}; echo "direct $?"`,
+        'getent hosts secret.bad.test; echo "getent $?"',
+        'getent hosts good.test; echo "getent allowed $?"',
+        `nc -u -w1 ${world.address} 53 </dev/null; echo "udp $?"`,
+      ].join('\n');
+      const { code, stdout, report } = await world.sallyport(
+        ['--name', world.name('main'), ...trusting],
+        ['sh', '-c', script],
+      );
+      const packets = await capture.stop();
+      t.equal(code, 0);
+      t.match(stdout, /origin allowed/);
+      t.match(stdout, /HTTP\/1\.1 403[^]*Sallyport-Reason: no_rule_matched[^]*denied 56/);
+      t.match(stdout, /direct 7\n/, 'the kernel has no route');
+      t.match(stdout, /getent 2\ngetent allowed 2\n/, 'names are not looked up inside, allowed or not');
+      t.match(stdout, /udp 1\n/);
+      t.same(
+        packets,
+        [],
+        'no packet of the sandbox and no DNS query got outside, not even of the launch gate',
+      );
+      t.equal(report.enforcement, 'fence');
+      t.ok(report.gate.length >= 10 && report.gate.every((probe) => probe.ok), JSON.stringify(report.gate));
+      const audit = readFileSync(report.audit, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Record<string, unknown>);
+      t.ok(
+        audit.some((line) => line['host'] === 'good.test' && line['reason'] === 'rule_matched'),
+        'the audit outlives the run',
+      );
+      t.ok(audit.every((line) => line['run'] === world.name('main')));
+    },
+  );
+
+  t.test(
+    'the command is uid 1000 without capabilities, sees only itself, and its environment is cleared',
+    async (t) => {
+      const script = [
+        'grep -E "^(Uid|Gid|Groups|CapEff|CapPrm|CapBnd|CapInh|CapAmb|NoNewPrivs):" /proc/self/status',
+        'echo "ps: $(ps -e -o comm= | sort -u | tr "\\n" " ")"',
+        'env | sort',
+        'hostname; pwd; echo home > ~/x && echo ws > /workspace/made && echo tmp > /tmp/x && echo writable',
+        'for d in / /usr /etc /run /var /dev /root; do touch $d/x 2>/dev/null && echo "WROTE $d"; done',
+        'cat /etc/resolv.conf; ls /run /var; ip -o addr show dev eth0 | grep -c inet6',
+      ].join('\n');
+      const { stdout } = await world.sallyport([...trusting, '--env', 'GIVEN'], ['sh', '-c', script], {
+        FOO: '1',
+        GIVEN: 'yes',
+        SECRET: 's',
+      });
+      t.match(stdout, /Uid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nGroups:\t\s*\n/);
+      for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'])
+        t.match(stdout, new RegExp(`Cap${set}:\t0{16}\n`));
+      t.match(stdout, /NoNewPrivs:\t1\n/);
+      t.match(stdout, /^ps: (init|ps|sh|sort|tr| )+$/m);
+      t.notMatch(stdout, /^(FOO|SECRET|SPENV_)/m);
+      t.match(stdout, /^GIVEN=yes$/m);
+      for (const name of [
+        'HTTPS_PROXY',
+        'https_proxy',
+        'HTTP_PROXY',
+        'http_proxy',
+        'ALL_PROXY',
+        'all_proxy',
+      ]) {
+        t.match(stdout, new RegExp(`^${name}=http://10\\.219\\.\\d+\\.\\d+:3128$`, 'm'));
+      }
+      t.match(stdout, /^sandbox\n\/workspace\nwritable$/m);
+      t.notMatch(stdout, /WROTE/);
+      t.match(stdout, /\nsallyport\n/, '/run holds nothing of the host');
+      t.match(stdout, /\n0\n$/, 'no IPv6 address');
+      t.equal(readFileSync(join(world.workspace, 'made'), 'utf8'), 'ws\n');
+    },
+  );
+
+  t.test(
+    'a named service and a port of the host are reached by alias with an unmodified client; other ports are not',
+    async (t) => {
+      const server = world.host.start([
+        process.execPath,
+        '-e',
+        "require('net').createServer(s=>{s.on('error',()=>{});s.end('host service\\n')}).listen(8080,'127.0.0.1',()=>console.log('up'));require('net').createServer(s=>s.end('leak')).listen(9999,'0.0.0.0')",
+      ]);
+      await server.line((line) => line === 'up');
+      const script =
+        'nc -w3 db 5432 </dev/null; nc -w3 host.sallyport 8080 </dev/null; nc -w1 host.sallyport 9999 </dev/null; nc -z -w1 host.sallyport 22; echo "end $?"';
+      const { stdout, report } = await world.sallyport(
+        ['--service', `db=${world.address}:5432`, '--host-port', '8080'],
+        ['sh', '-c', script],
+      );
+      await server.stop();
+      t.match(stdout, /^service\nhost service\nend 1\n$/);
+      t.ok((report.drops['host'] ?? 0) >= 2, 'the fence counted what it dropped');
+    },
+  );
+
+  t.test(
+    'the exit status passes: of the command, of its signal, of a program that is not there',
+    async (t) => {
+      const statuses = await Promise.all([
+        world.sallyport([], ['sh', '-c', 'exit 7']),
+        world.sallyport([], ['sh', '-c', 'kill -KILL $$']),
+        world.sallyport([], ['no-such-program']),
+      ]);
+      t.same(
+        statuses.map(({ code }) => code),
+        [7, 137, 127],
+      );
+    },
+  );
+
+  t.test(
+    'a command that runs too long ends with 124 and a reason, even when it ignores TERM, and leaves no process',
+    async (t) => {
+      const { code, report } = await world.sallyport(
+        ['--timeout', '0.3', '--name', world.name('slow')],
+        ['sh', '-c', 'trap "" TERM; sleep 61 & sleep 62; sleep 63'],
+      );
+      t.equal(code, 124);
+      t.equal(report.ended, 'timeout');
+      t.match(report.message, /longer than 0\.3 s/);
+      t.match(report.events, [{ event: 'started' }, { event: 'timeout' }]);
+      t.equal((await world.host.run(['pgrep', '-f', '^sleep 6[123]'])).stdout, '');
+    },
+  );
+
+  t.test('bad use is 2 and nothing is made', async (t) => {
+    const bad: readonly (readonly string[])[] = [
+      ['--name', '../x'],
+      ['--timeout', 'soon'],
+      ['--service', 'db=10.0.0.0/8:1'],
+      ['--policy', '/nonexistent'],
+      ['--workspace', '/'],
+      ['--workspace', '/var/run'],
+      ['--env', 'NOT_THERE_X'],
+      ['--no-such-flag'],
+    ];
+    const codes = await Promise.all(
+      bad.map(async (options) => (await world.sallyport(options, ['true'])).code),
+    );
+    t.same(
+      codes,
+      bad.map(() => 2),
+    );
+    t.equal((await world.sallyport([], [])).code, 2, 'no command');
+  });
+
+  t.test('metrics are served to the host and not to the sandbox, whichever way it asks', async (t) => {
+    const script = [
+      'for url in http://10.98.0.1:9191/metrics http://127.0.0.1:9191/metrics; do curl -sS --noproxy "*" --max-time 1 $url >/dev/null 2>&1; echo "direct $?"; done',
+      'P=${HTTPS_PROXY#http://}; A=${P%:*}',
+      'curl -sS --noproxy "*" --max-time 1 -o /dev/null -w "proxy port %{http_code}\\n" http://$P/metrics',
+      'for target in $A:9191 $A:3128 $A:22 10.98.0.1:9191 127.0.0.1:9191 [::1]:9191 localhost:9191; do curl -sS --noproxy "" --max-time 5 -o /dev/null -D - -p -x http://$P http://$target 2>/dev/null | grep -i reason; done',
+      'echo probed; sleep 60',
+    ].join('\n');
+    const run = world.start(
+      ['--metrics', '10.98.0.1:9191', '--name', world.name('metrics')],
+      ['sh', '-c', script],
+    );
+    await run.line('probed');
+    const metrics = await world.host.must(['curl', '-sS', '--noproxy', '*', 'http://10.98.0.1:9191/metrics']);
+    t.match(metrics, /sallyport_fence_ok 1/);
+    t.match(metrics, /sallyport_enforcement\{mode="fence"\} 1/);
+    const text = run.lines.join('\n');
+    t.match(text, /direct [1-9]\d*\ndirect [1-9]\d*\nproxy port (400|403|405)\n/);
+    const reasons = [...text.matchAll(/Sallyport-Reason: (\w+)/gi)].map(([, reason]) => reason);
+    t.same(reasons, [
+      'host_is_address',
+      'host_is_address',
+      'host_is_address',
+      'host_is_address',
+      'host_is_address',
+      'host_is_address',
+      'request_malformed',
+    ]);
+    run.child.kill('SIGTERM');
+    t.equal(await run.ended, 143);
+  });
+
+  t.test(
+    'without root, without nft, or with an unusable policy nothing runs; --env-only runs and says what it is',
+    async (t) => {
+      const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
+      const main = join(import.meta.dirname, '../../container/main.ts');
+      const node = process.execPath;
+      const unprivileged = await world.host.run([...nobody, node, main, 'run', '--', 'echo', 'RAN']);
+      t.equal(unprivileged.code, 69);
+      t.match(unprivileged.stderr, /needs root\nhelp: .*--env-only/);
+      const hidden = await world.host.run([node, main, 'run', '--', 'echo', 'RAN'], {
+        env: { PATH: '/usr/bin:/bin' },
+      });
+      t.equal(hidden.code, 69);
+      t.match(hidden.stderr, /not found on PATH: .*nft/);
+      t.notMatch(unprivileged.stdout + hidden.stdout, /RAN/);
+      const env = { PATH: '/usr/bin:/bin', SALLYPORT_STATE_DIR: '/tmp/sallyport-test-nobody', FOO: '1' };
+      const policy = ['--policy', join(world.dir, 'policy.json'), '--hosts', join(world.dir, 'hosts')];
+      const script =
+        'curl -sS -o /dev/null -D - https://bad.test 2>/dev/null | grep -i reason; curl -k -sS https://good.test; env | grep -c FOO; exit 5';
+      const weak = await world.host.run(
+        [...nobody, node, main, 'run', '--env-only', ...policy, '--', 'sh', '-c', script],
+        { env },
+      );
+      t.equal(weak.code, 5, weak.stderr);
+      t.match(weak.stdout, /no_rule_matched\s+origin0\n/);
+      t.match(weak.stderr, /policy, not physics/);
+      await world.host.run(['rm', '-rf', env.SALLYPORT_STATE_DIR]);
+    },
+  );
+});
