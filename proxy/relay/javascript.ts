@@ -29,11 +29,17 @@ interface Tunnel {
 }
 
 function open(request: RelayRequest): RelayHandle {
-  const { client, upstream, idleTimeoutMs, onBytes } = request;
+  const { client, upstream, idleTimeoutMs, onBytes, sent = { up: 0, down: 0 } } = request;
   const { promise: done, resolve: settle } = Promise.withResolvers<RelayEnd>();
   const tunnel: Tunnel = {
-    up: direction(client, upstream, request.maxUpBytes, (bytes) => onBytes?.(bytes, 0)),
-    down: direction(upstream, client, request.maxDownBytes, (bytes) => onBytes?.(0, bytes)),
+    up: {
+      ...direction(client, upstream, request.maxUpBytes, (bytes) => onBytes?.(bytes, 0)),
+      bytes: sent.up,
+    },
+    down: {
+      ...direction(upstream, client, request.maxDownBytes, (bytes) => onBytes?.(0, bytes)),
+      bytes: sent.down,
+    },
     idle: setTimeout(() => cutShort(tunnel, 'idle'), idleTimeoutMs),
     settle,
     socketsOpen: 2,
@@ -88,7 +94,8 @@ function carry(tunnel: Tunnel, way: Direction): void {
 
 function forward(tunnel: Tunnel, way: Direction, chunk: Buffer): void {
   if (tunnel.cut !== undefined) return;
-  const room = way.budget - way.bytes;
+  // What crossed before may have overdrawn a small budget.
+  const room = Math.max(0, way.budget - way.bytes);
   send(tunnel, way, chunk.length > room ? chunk.subarray(0, room) : chunk);
   if (chunk.length > room) cutShort(tunnel, 'limit_bytes');
 }

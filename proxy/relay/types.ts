@@ -8,6 +8,8 @@ export interface RelayRequest {
   readonly upstream: Socket;
   /** What was read from the client already (the sniffed hello); goes upstream first and counts as up bytes. */
   readonly toUpstream: Buffer;
+  /** Bytes that have crossed already (the hello): they count in every total and budget, and are not told to `onBytes`. Default none. */
+  readonly sent?: { readonly up: number; readonly down: number };
   /** Longest silence in both directions at once, in ms. */
   readonly idleTimeoutMs: number;
   /** Byte budget client to upstream; null means none. One byte more ends the tunnel with `limit_bytes`. */

@@ -72,6 +72,14 @@ export function record(fragment: Buffer, type = 22, version = 0x03_01, length = 
   return Buffer.concat([Buffer.from([type]), uint(version, 2), uint(length, 2), fragment]);
 }
 
+const retryRandom = 'cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c';
+
+/** The start of a ServerHello, or of a HelloRetryRequest, which differs by its random alone (RFC 8446 §4.1.3). */
+export function buildAnswer(kind: 'hello' | 'retry'): Buffer {
+  const random = kind === 'retry' ? retryRandom : '11'.repeat(32);
+  return record(Buffer.from(`020000260303${random}`, 'hex'));
+}
+
 /** A server_name extension with these entries. */
 export function serverNameExtension(names: readonly string[], nameType = 0): RawExtension {
   const entries = names.map((name) =>

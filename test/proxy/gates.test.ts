@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { ProxyError } from '../../proxy/errors.ts';
 import { createTunnelTable } from '../../proxy/tunnel-table.ts';
 import type { Tunnel } from '../../proxy/tunnel.ts';
-import { buildHello, type HelloShape } from '../helpers/hello.ts';
+import { buildAnswer, buildHello, type HelloShape } from '../helpers/hello.ts';
 import { startEcho, startOrigin } from '../helpers/origin.ts';
 import { closed, dialProxy, connectHead, readBytes, readReply } from '../helpers/proxy-client.ts';
 import { allowing, publicAddress, startTestProxy, type TestProxyOptions } from '../helpers/proxy.ts';
@@ -242,6 +242,44 @@ t.test(
 );
 
 t.test(
+  'fronting by HelloRetryRequest: another name in the second hello never goes upstream (failure 15)',
+  async (t) => {
+    const first = buildHello({ serverName: 'a.test' });
+    for (const [second, reason] of [
+      [buildHello({ serverName: 'b.test' }), 'server_name_mismatch'],
+      [buildHello({ serverName: 'a.test', ech: true }), 'ech_refused'],
+      [Buffer.from('SSH-2.0-x\r\n'), 'not_tls'],
+    ] as const) {
+      const origin = await startOrigin(t, (socket) =>
+        socket.once('data', () => socket.write(buildAnswer('retry'))),
+      );
+      const proxy = await startTestProxy(t, { policy, origin: origin.port });
+      const { socket } = await proxy.connect('a.test:443', { after: first });
+      t.same(await readBytes(socket, 43), buildAnswer('retry'));
+      socket.write(second);
+      await closed(socket);
+      t.match(await proxy.closed(1), { cause: 'refused', reason, verdict: 'deny' });
+      t.same(origin.received(), first, 'upstream saw the first hello and nothing more');
+    }
+  },
+);
+
+t.test('a second hello for the same host goes on, and both are counted', async (t) => {
+  const hello = buildHello({ serverName: 'a.test' });
+  const answers = [buildAnswer('retry'), buildAnswer('hello')];
+  const origin = await startOrigin(t, (socket) =>
+    socket.on('data', () => socket.write(answers.shift() ?? '')),
+  );
+  const proxy = await startTestProxy(t, { policy, origin: origin.port });
+  const { socket } = await proxy.connect('a.test:443', { after: hello });
+  await readBytes(socket, 43);
+  socket.write(hello);
+  t.same(await readBytes(socket, 43), buildAnswer('hello'));
+  socket.resetAndDestroy();
+  t.match(await proxy.closed(1), { up: 2 * hello.length, down: 86 });
+});
+
+t.test(
   'a hello without a server name, with two, or encrypted, is cut before a byte goes upstream (failures 15, 26)',
   async (t) => {
     const cases: [HelloShape, string][] = [
@@ -304,7 +342,9 @@ t.test(
 t.test(
   '1 MB sent along with the CONNECT head is not read without bound, and reaches nobody before the verdict (failure 28)',
   async (t) => {
-    const origin = await startOrigin(t);
+    const origin = await startOrigin(t, (socket) =>
+      socket.once('data', () => socket.write(buildAnswer('hello'))),
+    );
     const { promise: answer, resolve } = Promise.withResolvers<readonly string[]>();
     const clients: Socket[] = [];
     const table = createTunnelTable();

@@ -8,14 +8,12 @@ import { connect as connectTls, createServer as createTlsServer, TLSSocket } fro
 import t, { type Test } from 'tap';
 import { followHello, type RetryRequest } from '../../proxy/hello-retry.ts';
 import { readServerAnswer } from '../../proxy/server-answer.ts';
-import { buildHello, record as plainRecord } from '../helpers/hello.ts';
+import { buildAnswer, buildHello, record as plainRecord } from '../helpers/hello.ts';
 import { pair, type Pair } from '../helpers/tcp.ts';
 
 const record = (type: number, fragment: Buffer): Buffer => plainRecord(fragment, type);
-const random = 'cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c';
-const retryBody = Buffer.from(`020000260303${random}`, 'hex');
-const retry = record(22, retryBody);
-const serverHello = record(22, Buffer.from(`020000260303${'11'.repeat(32)}`, 'hex'));
+const [retry, serverHello] = [buildAnswer('retry'), buildAnswer('hello')];
+const retryBody = retry.subarray(5);
 
 t.test(
   'a HelloRetryRequest is told from a ServerHello at every split, and other answers settle at once',

@@ -1,0 +1,126 @@
+// The second half of a tunnel's story, design.md §6 steps 9 to 12: tell the client, read its hello, confirm the server name, relay.
+// Nothing of the client has gone upstream when this begins. Moves no byte itself.
+import { confirm, type Decision, type Grant, type ServerNameFact } from '../policy/index.ts';
+import type { Dialled } from './dial.ts';
+import { followHello, type Followed } from './hello-retry.ts';
+import { checkStillAdmitted, enter, refuse, spent, type Opening } from './opening.ts';
+import type { RelayEnd } from './relay/index.ts';
+import { sniffHello } from './sniff.ts';
+import { resetSocket } from './sockets.ts';
+import type { TunnelEnd } from './tunnel.ts';
+import type { Deps } from './types.ts';
+
+/** Steps 9 to 12. Whatever happens, the upstream socket does not outlive this. */
+export async function carry({ socket }: Dialled, granted: Grant, opening: Opening): Promise<TunnelEnd> {
+  const { inbound, tunnel } = opening;
+  try {
+    tunnel.signal.throwIfAborted();
+    tunnel.stage = 'accept_reply';
+    inbound.accept();
+    const passed = await passHello(socket, granted, opening);
+    if ('verdict' in passed) return refuse(passed, opening);
+    if (passed.isSilent) return { cause: 'idle', reason: null };
+    checkStillAdmitted(opening);
+    return await relay(socket, passed, granted, opening);
+  } finally {
+    resetSocket(socket);
+  }
+}
+
+/** What the relay has to begin with. */
+type Passed = Pick<Followed, 'held' | 'sent' | 'isSilent'>;
+
+const nothingSent = { sent: { up: 0, down: 0 }, isSilent: false } as const;
+
+/** Gate 3, for the first hello and for a second one if the server asks for it. A service is opaque and has no such gate. */
+async function passHello(
+  upstream: Dialled['socket'],
+  granted: Grant,
+  opening: Opening,
+): Promise<Passed | Decision> {
+  const { inbound, tunnel, deps } = opening;
+  if (granted.decision.protocol === 'tcp') return { held: inbound.head, ...nothingSent };
+  const first = await firstHello(granted, opening);
+  if ('verdict' in first) return first;
+  checkStillAdmitted(opening);
+  // A budget that the hello alone exceeds ends the tunnel there, before an answer could matter.
+  if (first.bytes.length > (granted.decision.limits.upBytes ?? Infinity))
+    return { held: first.bytes, ...nothingSent };
+  const { helloBytes: maxBytes, helloTimeoutMs, idleTimeoutMs: answerTimeoutMs } = deps.settings;
+  const sockets = { client: inbound.client, upstream, signal: tunnel.signal };
+  const followed = await followHello({
+    ...sockets,
+    hello: first.bytes,
+    maxBytes,
+    helloTimeoutMs,
+    answerTimeoutMs,
+  });
+  tunnel.signal.throwIfAborted();
+  const confirmed = followed.fact === undefined ? undefined : judgeHello(followed.fact, granted, opening);
+  return confirmed?.verdict === 'deny' ? confirmed : followed;
+}
+
+/** The first bytes of the client; nothing has gone upstream yet. */
+async function firstHello(granted: Grant, opening: Opening): Promise<{ readonly bytes: Buffer } | Decision> {
+  const { inbound, tunnel, deps } = opening;
+  enter(tunnel, 'sniffing', 'sniff');
+  const { helloBytes: maxBytes, helloTimeoutMs: timeoutMs } = deps.settings;
+  const startedAt = performance.now();
+  const sniffed = await sniffHello(inbound.client, inbound.head, {
+    maxBytes,
+    timeoutMs,
+    signal: tunnel.signal,
+  });
+  tunnel.ms.hello = spent('sniff', startedAt, deps);
+  // A client that leaves without a byte has asked for nothing: that is no verdict.
+  if (sniffed.fact.kind === 'closed' && sniffed.bytes.length === 0)
+    tunnel.stop({ cause: 'client_gone', reason: null });
+  tunnel.signal.throwIfAborted();
+  const confirmed = judgeHello(sniffed.fact, granted, opening);
+  return confirmed.verdict === 'deny' ? confirmed : { bytes: sniffed.bytes };
+}
+
+function judgeHello(fact: ServerNameFact, granted: Grant, { tunnel }: Opening): Decision {
+  tunnel.hello = fact;
+  return confirm(granted, fact);
+}
+
+async function relay(
+  upstream: Dialled['socket'],
+  { held: toUpstream, sent }: Passed,
+  granted: Grant,
+  opening: Opening,
+): Promise<TunnelEnd> {
+  const { inbound, tunnel, deps } = opening;
+  const { upBytes: maxUpBytes, downBytes: maxDownBytes } = granted.decision.limits;
+  const { idleTimeoutMs } = deps.settings;
+  const startedAt = performance.now();
+  tunnel.stage = 'relay';
+  deps.observers.tunnelOpened();
+  try {
+    const { client } = inbound;
+    const onBytes = counter(deps);
+    onBytes(sent.up, sent.down);
+    const budget = { idleTimeoutMs, maxUpBytes, maxDownBytes };
+    const handle = deps.relay.open({ client, upstream, toUpstream, sent, ...budget, onBytes });
+    tunnel.carry(handle);
+    return endOf(await handle.done);
+  } finally {
+    deps.observers.tunnelClosed((performance.now() - startedAt) / 1000);
+  }
+}
+
+function counter({ observers }: Deps): (up: number, down: number) => void {
+  return (up, down) => {
+    if (up > 0) observers.bytes('up', up);
+    if (down > 0) observers.bytes('down', down);
+  };
+}
+
+const relayReasons = { limit_bytes: 'limit_bytes', upstream_error: 'upstream_reset' } as const;
+
+function endOf({ cause, severReason }: RelayEnd): TunnelEnd {
+  const reason =
+    cause === 'limit_bytes' || cause === 'upstream_error' ? relayReasons[cause] : (severReason ?? null);
+  return { cause, reason };
+}
