@@ -10,17 +10,36 @@ import { printable } from './printable.ts';
 import type { Reason } from './reasons.ts';
 import type { Target } from './target.ts';
 
-const granted: unique symbol = Symbol('granted');
-
-/** Leave to open one tunnel. Only grant() makes one: a literal does not compile. */
-export interface Grant {
-  readonly [granted]: true;
+/** Only grant() makes one. The private member is what neither a literal nor a spread of a real one has, so that neither compiles. */
+class GrantedTunnel {
+  readonly #granted = true;
   readonly request: EgressRequest;
   readonly decision: Decision;
   /** INVARIANT: never empty; each has passed the address guard. */
   readonly addresses: readonly Address[];
   readonly port: number;
   readonly host: string;
+
+  constructor(request: EgressRequest, decision: Decision, addresses: readonly Address[], port: number) {
+    this.request = request;
+    this.decision = decision;
+    this.addresses = Object.freeze([...addresses]);
+    this.port = port;
+    this.host = decision.host;
+    Object.freeze(this);
+  }
+
+  static made(leave: GrantedTunnel): boolean {
+    return #granted in leave && leave.#granted;
+  }
+}
+
+/** Leave to open one tunnel. */
+export type Grant = GrantedTunnel;
+
+/** Whether grant() made `leave`: holds at run time what the type holds at compile time. */
+export function isGrant(leave: Grant): boolean {
+  return GrantedTunnel.made(leave);
 }
 
 /** Gate 1: the name, before any look-up. */
@@ -127,16 +146,7 @@ export function grant(
     const problem = addressProblem(rule, address, own);
     if (problem !== undefined) return deny(`\`${address.text}\` is ${problem}`);
   }
-  const { port } = request.target;
-  const leave: Grant = {
-    [granted]: true,
-    request,
-    decision: judged,
-    addresses: Object.freeze([...addresses]),
-    port,
-    host: judged.host,
-  };
-  return Object.freeze(leave);
+  return new GrantedTunnel(request, judged, addresses, request.target.port);
 }
 
 function ruleOf(policy: Policy, { target, mode, service }: EgressRequest): CompiledRule | undefined {

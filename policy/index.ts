@@ -5,7 +5,7 @@ export { classifyAddress, isSameAddress, unwrapAddress, type AddressClass } from
 export { parseRange, rangeOf, type AddressRange } from './address-range.ts';
 export type { Policy, RunService } from './compile.ts';
 export type { Decision, EgressRequest, Mode, Principal, ServerNameFact } from './decision.ts';
-export { confirm, decide, grant, type Grant } from './decide.ts';
+export { confirm, decide, grant, isGrant, type Grant } from './decide.ts';
 export { canonicalText, type PolicyDocument, type RuleDocument, type ServiceDocument } from './document.ts';
 export { explain, type Explanation } from './explain.ts';
 export { canonicalHost, type CanonicalHost } from './host.ts';

@@ -1,7 +1,7 @@
 // Connects to one of the judged addresses of a grant, trying them as RFC 8305 says. Takes no host name: what was checked
 // is what is dialled.
 import { connect, type Socket } from 'node:net';
-import type { Address, Grant } from '../policy/index.ts';
+import { isGrant, type Address, type Grant } from '../policy/index.ts';
 import { ProxyError } from './errors.ts';
 import { hearErrors } from './sockets.ts';
 
@@ -30,6 +30,7 @@ const attemptDelayMs = 250;
  * @throws ProxyError dial_timeout when a time limit was met, else dial_refused; stage `dial`
  */
 export async function dial(grant: Grant, options: DialOptions): Promise<Dialled> {
+  if (!isGrant(grant)) throw new Error('bug: a dial without a grant');
   const race = createRace(grant, options);
   const onAbort = (): void => race.lose('dial_refused', 'the dial was cancelled');
   const clock = setTimeout(() => race.lose('dial_timeout', 'no connection in time'), options.totalTimeoutMs);

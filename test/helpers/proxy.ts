@@ -18,6 +18,7 @@ import { limitsOf } from '../../proxy/start.ts';
 import { createTunnelTable } from '../../proxy/tunnel-table.ts';
 import type { Deps } from '../../proxy/types.ts';
 import { auditLineProblem } from './audit.ts';
+import { loopbackGrant } from './tcp-grant.ts';
 import { connectHead, dialProxy, readReply, type Reply } from './proxy-client.ts';
 
 export const publicAddress = '93.184.215.14';
@@ -154,7 +155,7 @@ async function createDeps({ settings, options, record, facts }: Wiring): Promise
       if (origin === 0) throw new ProxyError('dial_refused', 'dial', 'no origin in this test');
       if (options.stalls?.includes(grant.host) === true) return await cancelled(how.signal);
       const [first] = grant.addresses;
-      const dialled = await dial({ ...grant, addresses: [address('127.0.0.1')], port: origin }, how);
+      const dialled = await dial(loopbackGrant(origin, '127.0.0.1'), how);
       return { ...dialled, address: first ?? dialled.address };
     },
     ownAddresses: () => own,
