@@ -83,5 +83,7 @@ function endTogether(command: Command): Command {
 }
 
 if (import.meta.main) {
+  // A reader such as `head` may close early; what is left to do is still done.
+  process.stdout.on('error', () => undefined);
   await main(process.argv.slice(2), { environment: process.env, uid: process.geteuid?.() ?? 0 });
 }

@@ -8,16 +8,16 @@ import { RunRefused } from './refusal.ts';
 /** Flags as commander gives them; see run-command.ts for their help. */
 export interface RunFlags {
   readonly policy: string;
-  readonly service: readonly string[];
-  readonly hostPort: readonly string[];
+  readonly service?: readonly string[];
+  readonly hostPort?: readonly string[];
   readonly name?: string;
   readonly timeout?: string;
-  readonly env: readonly string[];
+  readonly env?: readonly string[];
   readonly json?: boolean;
   readonly workspace?: string;
   readonly metrics?: string;
   readonly hosts?: string;
-  readonly resolver: readonly string[];
+  readonly resolver?: readonly string[];
   readonly audit?: string;
   readonly envOnly?: boolean;
 }
@@ -67,14 +67,14 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
   return {
     id,
     policy: resolve(flags.policy),
-    services: flags.service,
-    hostPorts: flags.hostPort.map((text) => readPort('--host-port', text)),
+    services: flags.service ?? [],
+    hostPorts: (flags.hostPort ?? []).map((text) => readPort('--host-port', text)),
     timeoutMs: flags.timeout === undefined ? null : readTimeout(flags.timeout),
-    wantedEnvironment: flags.env,
+    wantedEnvironment: flags.env ?? [],
     workspace: flags.workspace ?? null,
     metrics: flags.metrics ?? null,
     hosts: flags.hosts === undefined ? null : resolve(flags.hosts),
-    resolver: flags.resolver,
+    resolver: flags.resolver ?? [],
     state,
     audit: flags.audit === undefined ? join(state, 'audit', `${id}.jsonl`) : resolve(flags.audit),
     isJson: flags.json ?? false,

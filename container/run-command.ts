@@ -1,6 +1,6 @@
 // `sallyport run` as a command: its flags and help, signals in, exit status and report out. The story is run.ts.
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { runEnvOnly } from './env-only.ts';
 import { readOptions, type Caller, type RunFlags, type RunOptions } from './options.ts';
 import { exitCodes } from './refusal.ts';
@@ -22,22 +22,22 @@ export function runCommand(caller: Caller): Command {
     .description('run a command behind the fence: its only way out is the proxy')
     .argument('<command...>', 'the command and its arguments, after `--`')
     .passThroughOptions()
-    .option('--policy <file>', 'policy, .json or .nix (default: the shipped allowlist)', defaultPolicy)
+    .addOption(
+      new Option('--policy <file>', 'policy, .json or .nix').default(defaultPolicy, 'the shipped allowlist'),
+    )
     .option(
       '--service <alias=host:port>',
       'a named opaque TCP service, reached inside as alias:port (repeatable)',
       more,
-      [],
     )
     .option(
       '--host-port <port>',
       "a port of this machine's loopback, reached inside as host.sallyport:port (repeatable)",
       more,
-      [],
     )
     .option('--name <name>', 'name of the run: a lower-case letter, then up to eleven letters or digits')
     .option('--timeout <seconds>', 'end the command after this time, with status 124')
-    .option('--env <name>', 'pass a variable on (NAME) or set one (NAME=VALUE) (repeatable)', more, [])
+    .option('--env <name>', 'pass a variable on (NAME) or set one (NAME=VALUE) (repeatable)', more)
     .option(
       '--workspace <dir>',
       'existing directory, writable inside as /workspace (default: an empty one that ends with the run)',
@@ -48,7 +48,6 @@ export function runCommand(caller: Caller): Command {
       '--resolver <ip:port>',
       'DNS server for the proxy (repeatable; default: those of /etc/resolv.conf)',
       more,
-      [],
     )
     .option('--audit <file>', 'audit file (default: <state>/audit/<name>.jsonl; it stays after the run)')
     .option(
@@ -82,7 +81,8 @@ function write(text: string): void {
   process.stderr.write(text);
 }
 
-function more(value: string, previous: readonly string[]): readonly string[] {
+/** commander gives what a flag has collected so far, and at first nothing. */
+function more(value: string, previous: readonly string[] = []): readonly string[] {
   return [...previous, value];
 }
 

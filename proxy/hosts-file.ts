@@ -31,6 +31,21 @@ export function createHostsFile(path: string): HostsFile {
   };
 }
 
+/**
+ * Throws Error with help when the hosts file at `path` cannot be used by this process, so that a proxy says so when it starts and not
+ * at every look-up. A machine may have no /etc/hosts; a file that somebody named is there or a mistake.
+ */
+export function checkHostsFile(path: string): void {
+  const help = 'help: make it readable for the user the proxy runs as, or give another with --hosts';
+  try {
+    if (path !== '/etc/hosts') statSync(path);
+    createHostsFile(path).lookup('localhost');
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(`hosts file \`${path}\` cannot be read: ${why}\n${help}`, { cause: error });
+  }
+}
+
 /** The table of a hosts file: address, names, `#` comments. Lines and names that cannot be read strictly are skipped. */
 export function parseHosts(text: string): HostsTable {
   const table = new Map<string, Address[]>();

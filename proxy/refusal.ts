@@ -54,6 +54,10 @@ export function refusalOf(policy: Policy, decision: Decision, style: RefusalStyl
   return refusal(decision.reason, {
     ...facts(decision.reason, decision, style),
     ...(rule === null ? {} : { rule: rule.id }),
+    // What is wrong with the request is the client's own; what an address turned out to be is not told.
+    ...(decision.reason === 'request_malformed' && decision.detail !== null
+      ? { detail: decision.detail }
+      : {}),
     ...advice,
     ...(transient.has(decision.reason) ? { retry: 'transient', note: laterNote } : { retry: 'none', note }),
   });

@@ -5,6 +5,7 @@ import { admits } from './admission.ts';
 import type { ProxySettings } from './config.ts';
 import { dial } from './dial.ts';
 import type { Stage } from './errors.ts';
+import { checkHostsFile } from './hosts-file.ts';
 import { holdLifeline } from './lifeline.ts';
 import { createLimits } from './limits.ts';
 import { createAudit, createMetrics, createObserve, type Audit, type Metrics } from './observe/index.ts';
@@ -57,6 +58,7 @@ export async function startProxy(settings: ProxySettings, options: StartOptions 
   const running = runningProxy(parts);
   try {
     dropPrivileges(settings.user);
+    if (settings.hosts !== null) checkHostsFile(settings.hosts);
     const lifeline = holdLifeline(settings.readyFd, () => {
       void within(orphanMs, running.close()).then(options.onOrphaned);
     });

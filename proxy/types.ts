@@ -41,6 +41,8 @@ export interface RefusalBody {
   readonly port: number | null;
   /** Id of the rule that decided, if one did. */
   readonly rule?: string;
+  /** What is wrong with a malformed request. */
+  readonly detail?: string;
   readonly hint?: string;
   readonly didYouMean?: string;
   readonly howToRequest?: string;

@@ -64,8 +64,8 @@ function notConnect(target: string): Target {
   const authority = /^https?:\/\/([^/?#@]+)(?:[/?#]|$)/iu.exec(target)?.[1] ?? '';
   const shown = parseTarget(authority, 80).kind === 'malformed' ? '' : authority;
   return malformed(
-    'only CONNECT is served here',
-    'use an https URL: a plain HTTP request is not forwarded',
+    'only CONNECT is served here: use an https URL, plain HTTP is not forwarded',
+    sendConnect,
     shown,
   );
 }

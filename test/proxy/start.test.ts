@@ -250,6 +250,11 @@ t.test('what cannot be started says why, and leaves no port open', async (t) => 
     /principal `x`/u,
   );
   await t.rejects(start(t, {}, { listen: [at], policy: '/nonexistent/policy.json' }), /does not exist/u);
+  await t.rejects(
+    start(t, {}, { listen: [at], hosts: '/nonexistent/hosts' }),
+    /hosts file[^]*help: .*--hosts/u,
+  );
+  await t.rejects(start(t, {}, { listen: [at], hosts: t.testdirName }), /hosts file/u);
   const again = await start(t, {}, { listen: [at] });
   t.equal(again.proxy.listening[0]?.address, '127.0.0.1', 'the port is free after all those');
   const wide = await start(t, {}, { listen: ['0.0.0.0:0'], allowWildcard: true });

@@ -146,9 +146,18 @@ t.test('a CONNECT with content could be read in two ways and is refused (RFC 911
 
 t.test('other methods are 405, and never show a path, a query or a password', async (t) => {
   const secret = 'GET http://a.test/path?token=s3cret HTTP/1.1';
-  t.equal(asked(secret), '405 only CONNECT is served here [a.test]');
-  t.equal(asked('GET http://user:s3cret@a.test/ HTTP/1.1'), '405 only CONNECT is served here []');
-  t.equal(asked('GET /metrics?s3cret HTTP/1.1'), '405 only CONNECT is served here []');
+  t.equal(
+    asked(secret),
+    '405 only CONNECT is served here: use an https URL, plain HTTP is not forwarded [a.test]',
+  );
+  t.equal(
+    asked('GET http://user:s3cret@a.test/ HTTP/1.1'),
+    '405 only CONNECT is served here: use an https URL, plain HTTP is not forwarded []',
+  );
+  t.equal(
+    asked('GET /metrics?s3cret HTTP/1.1'),
+    '405 only CONNECT is served here: use an https URL, plain HTTP is not forwarded []',
+  );
   t.notMatch(asked('CONNECT user:s3cret@a.test:443 HTTP/1.1'), /s3cret/u);
   t.match(asked('connect a.test:443 HTTP/1.1'), /^405/u, 'methods are case-sensitive');
 });
