@@ -1,6 +1,7 @@
 // The meaning of one table, without what the kernel adds (handles, counter values): the same for a plan and for what was read back.
 import { describeFields, describeRule, describeValue } from './describe.ts';
 import { canonical, isFields, type Fields } from './json.ts';
+import { nameProtocols } from './protocols.ts';
 
 export interface RuleShape {
   /** Equal for equal rules. */
@@ -79,7 +80,8 @@ const readers: ReadonlyMap<string, Reader> = new Map<string, Reader>([
     'rule',
     (draft, body) => {
       const chain = String(body['chain']);
-      const rule = { key: canonical(body['expr']), words: describeRule(body['expr']) };
+      const expr = nameProtocols(body['expr']);
+      const rule = { key: canonical(expr), words: describeRule(expr) };
       draft.rules.set(chain, [...(draft.rules.get(chain) ?? []), rule]);
     },
   ],

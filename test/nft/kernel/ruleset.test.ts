@@ -34,6 +34,20 @@ t.test('every golden plan is taken by the kernel and reads back as planned', { s
   }
 });
 
+t.test(
+  'a machine without /etc/protocols, where nft prints numbers, holds the same fence',
+  { skip },
+  async (t) => {
+    const { ns } = await machine(t);
+    const hide = '[ ! -e /etc/protocols ] || mount --bind /dev/null /etc/protocols; exec "$@"';
+    const enter = [...ns.enter, 'unshare', '--mount', '--propagation', 'private', 'sh', '-c', hide, 'sh'];
+    const nft = createNft({ enter });
+    await applyFence(nft, spec);
+    t.ok(JSON.stringify(await nft.list(spec.table)).includes('[6,17]'), 'nft does print numbers there');
+    t.same(await verifyFence(nft, spec), []);
+  },
+);
+
 /** What another program may do to our table, in nft's own language, and what verify must say about it. */
 const mutations: readonly [title: string, command: (handles: Handles) => string, said: RegExp][] = [
   [
