@@ -41,6 +41,7 @@ export async function startAgent(world: World, origin: Origin): Promise<Agent> {
     try: async (step) => {
       const before = { audit: auditLines(audit).length, drops: drops(world), outside: origin.seen.length };
       const { output, status } = await shell.ask(step.replaceAll('PROXY', proxy));
+      await origin.settle();
       const decisions = auditLines(audit)
         .slice(before.audit)
         .filter((line) => line.event === 'decision');

@@ -99,5 +99,7 @@ await Promise.all(
   ),
 );
 // The demo holds the other end: when it goes, so does the origin.
-process.stdin.resume().once('end', () => process.exit());
+process.stdin.once('end', () => process.exit());
+// Asked with a line, it answers when whatever had reached it by then has been reported.
+process.stdin.on('data', () => setImmediate(() => process.stdout.write('settled\n')));
 process.stdout.write('ready\n');

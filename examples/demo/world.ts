@@ -173,6 +173,7 @@ export async function startOrigin(world: World): Promise<Origin> {
   );
   const seen: Sighting[] = [];
   let rest = '';
+  let settled = (): void => {};
   await new Promise<void>((resolve, reject) => {
     child.once('exit', () => reject(new Error('the demo origin did not start')));
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -180,17 +181,33 @@ export async function startOrigin(world: World): Promise<Origin> {
       rest = lines.pop() ?? '';
       for (const line of lines) {
         if (line === 'ready') resolve();
+        else if (line === 'settled') settled();
         else seen.push(JSON.parse(line) as Sighting);
       }
     });
   });
-  return { seen, child };
+  return {
+    seen,
+    child,
+    settle: async () => {
+      // Twice: what was still to be accepted when the first question came is reported before the second answer.
+      for (let round = 0; round < 2; round += 1) {
+        const answered = new Promise<void>((resolve) => {
+          settled = resolve;
+        });
+        child.stdin.write('\n');
+        await answered;
+      }
+    },
+  };
 }
 
 export interface Origin {
   /** Everything that reached the `internet` namespace, in order. */
   readonly seen: readonly Sighting[];
   readonly child: ChildProcess;
+  /** Resolves when everything that had arrived is in `seen`. */
+  settle(): Promise<void>;
 }
 
 /** One connection or datagram that reached the outside: where it was headed, the server name if it spoke TLS, and what it asked. */

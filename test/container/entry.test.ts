@@ -1,10 +1,18 @@
 // The entry guard: each missing piece of the boundary ends in status 64 with one line, and a good start passes the command's status on.
 import { spawn } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { needs } from '../helpers/needs.ts';
 
-const entry = join(import.meta.dirname, '../../container/entry.sh');
+// A copy, because the guard runs as another user and the checkout may lie where that one cannot go.
+const folder = mkdtempSync(join(tmpdir(), 'sallyport-entry-'));
+chmodSync(folder, 0o755);
+const entry = join(folder, 'entry.sh');
+copyFileSync(join(import.meta.dirname, '../../container/entry.sh'), entry);
+t.teardown(() => rmSync(folder, { recursive: true }));
+
 const drop = [
   'setpriv',
   '--reuid',

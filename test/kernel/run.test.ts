@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { asNobody } from '../helpers/as-nobody.ts';
 import { needs } from '../helpers/needs.ts';
 import { makeWorld } from './world.ts';
 
@@ -214,10 +215,9 @@ t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
   t.test(
     'without root, without nft, or with an unusable policy nothing runs; --env-only runs and says what it is',
     async (t) => {
-      const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
       const main = join(import.meta.dirname, '../../container/main.ts');
       const node = process.execPath;
-      const unprivileged = await world.host.run([...nobody, node, main, 'run', '--', 'echo', 'RAN']);
+      const unprivileged = await world.host.run(asNobody([node, main, 'run', '--', 'echo', 'RAN']));
       t.equal(unprivileged.code, 69);
       t.match(unprivileged.stderr, /needs root\nhelp: .*--env-only/);
       const hidden = await world.host.run([node, main, 'run', '--', 'echo', 'RAN'], {
@@ -231,7 +231,7 @@ t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
       const script =
         'curl -sS -o /dev/null -D - https://bad.test 2>/dev/null | grep -i reason; curl -k -sS https://good.test; env | grep -c FOO; exit 5';
       const weak = await world.host.run(
-        [...nobody, node, main, 'run', '--env-only', ...policy, '--', 'sh', '-c', script],
+        asNobody([node, main, 'run', '--env-only', ...policy, '--', 'sh', '-c', script]),
         { env },
       );
       t.equal(weak.code, 5, weak.stderr);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { loadPolicy } from '../../policy/load.ts';
 import { evaluateNix, NixError, type NixOptions } from '../../policy/nix.ts';
+import { asNobody } from '../helpers/as-nobody.ts';
 import { needs } from '../helpers/needs.ts';
 
 const withNix = { skip: needs(t, ['nix-instantiate']) };
@@ -211,20 +212,9 @@ t.test('an ordinary user without a home and without rights on /nix can evaluate'
   const module = JSON.stringify(join(import.meta.dirname, '../../policy/nix.ts'));
   const policy = join(import.meta.dirname, '../../policy/default.nix');
   const script = `process.stdout.write(await (await import(${module})).evaluateNix(${JSON.stringify(policy)}))`;
-  const user = [
-    '--reuid',
-    '65534',
-    '--regid',
-    '65534',
-    '--clear-groups',
-    'env',
-    '-u',
-    'NIX_CONFIG',
-    'HOME=/nonexistent',
-  ];
-  const result = spawnSync('setpriv', [...user, process.execPath, '--input-type=module', '-e', script], {
-    encoding: 'utf8',
-  });
+  const home = ['env', '-u', 'NIX_CONFIG', 'HOME=/nonexistent'];
+  const [program, ...words] = asNobody([...home, process.execPath, '--input-type=module', '-e', script]);
+  const result = spawnSync(program, words, { encoding: 'utf8' });
   t.equal(result.status, 0, result.stderr);
   t.equal(result.stdout, await evaluateNix(policy), 'and gets what root gets');
 });
