@@ -55,6 +55,9 @@ async function passHello(
     helloTimeoutMs,
     answerTimeoutMs,
   });
+  // Counted before anything can end the tunnel: these bytes are out.
+  tunnel.sent = followed.sent;
+  counter(deps)(followed.sent.up, followed.sent.down);
   tunnel.signal.throwIfAborted();
   const confirmed = followed.fact === undefined ? undefined : judgeHello(followed.fact, granted, opening);
   return confirmed?.verdict === 'deny' ? confirmed : followed;
@@ -99,10 +102,8 @@ async function relay(
   deps.observers.tunnelOpened();
   try {
     const { client } = inbound;
-    const onBytes = counter(deps);
-    onBytes(sent.up, sent.down);
     const budget = { idleTimeoutMs, maxUpBytes, maxDownBytes };
-    const handle = deps.relay.open({ client, upstream, toUpstream, sent, ...budget, onBytes });
+    const handle = deps.relay.open({ client, upstream, toUpstream, sent, ...budget, onBytes: counter(deps) });
     tunnel.carry(handle);
     return endOf(await handle.done);
   } finally {

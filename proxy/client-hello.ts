@@ -144,7 +144,10 @@ function takeBody(state: ReaderState, bytes: Uint8Array): HelloResult {
   state.fragmentLeft -= bytes.length;
   state.body.set(bytes, state.held);
   state.held += bytes.length;
-  return state.held < state.body.length ? needMore : judgeBody(state);
+  if (state.held < state.body.length) return needMore;
+  // What begins in the hello's own record could be the start of another hello, and would reach the server with this one (RFC 8446 §5.1).
+  if (state.fragmentLeft > 0) return malformed('handshake bytes follow the hello in its record');
+  return judgeBody(state);
 }
 
 function judgeBody(state: ReaderState): HelloResult {

@@ -2,14 +2,14 @@
 // Without this a client could name an allowed host first and another in the hello that counts. Decides nothing.
 import type { Socket } from 'node:net';
 import type { ServerNameFact } from '../policy/index.ts';
-import { createHelloReader } from './client-hello.ts';
+import { createHelloReader, parseClientHello } from './client-hello.ts';
 import { readServerAnswer } from './server-answer.ts';
 import { factOf } from './sniff.ts';
 
 export interface RetryRequest {
   readonly client: Socket;
   readonly upstream: Socket;
-  /** The first hello, and whatever the client sent right behind it. */
+  /** The first hello, confirmed, and whatever the client sent right behind it: only the hello goes upstream at once. */
   readonly hello: Buffer;
   readonly maxBytes: number;
   /** For the second hello. */
@@ -36,20 +36,36 @@ const noBytes = Buffer.alloc(0);
 
 /** Never rejects: a side that leaves is for the relay to find. */
 export async function followHello(request: RetryRequest): Promise<Followed> {
-  const { client, upstream, hello, answerTimeoutMs, signal } = request;
+  const { client, upstream, answerTimeoutMs, signal } = request;
+  const { hello, rest } = cutBehindHello(request);
   upstream.write(hello);
-  const read = await gather(upstream, { other: client, timeoutMs: answerTimeoutMs, signal }, (bytes) => {
-    const answer = readServerAnswer(bytes);
-    return answer === 'need_more' ? undefined : answer;
-  });
+  const wait = { other: client, timeoutMs: answerTimeoutMs, signal };
+  const read = await gather(upstream, noBytes, wait, createAnswerReader());
   const up = hello.length;
   if (read.found !== 'retry') {
     const isSilent = read.found === 'timeout';
-    return { isSilent, held: noBytes, sent: { up, down: giveBack(read.bytes, request) } };
+    return { isSilent, held: rest, sent: { up, down: giveBack(read.bytes, request) } };
   }
   client.write(read.bytes);
-  const second = await readSecond(request);
+  const second = await readSecond(request, rest);
   return { ...second, isSilent: false, sent: { up, down: read.bytes.length } };
+}
+
+/** What the client sent right behind its hello may be the start of a second one: it waits until the server has said whether it wants that. */
+function cutBehindHello({ hello, maxBytes }: RetryRequest): { hello: Buffer; rest: Buffer } {
+  const read = parseClientHello(hello, maxBytes);
+  // INVARIANT: what comes here has passed the third gate, so it is complete.
+  const end = read.kind === 'complete' ? read.bytes : hello.length;
+  return { hello: hello.subarray(0, end), rest: hello.subarray(end) };
+}
+
+function createAnswerReader(): Look<'retry' | 'settled'> {
+  let bytes: Buffer = noBytes;
+  return (chunk) => {
+    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+    const answer = readServerAnswer(bytes);
+    return answer === 'need_more' ? undefined : answer;
+  };
 }
 
 /** Puts `bytes` back for the relay; a stream that has ended takes nothing back, so they go on at once. Returns how many did. */
@@ -61,32 +77,54 @@ function giveBack(bytes: Buffer, { client, upstream }: RetryRequest): number {
 }
 
 async function readSecond(
-  request: RetryRequest,
-): Promise<Pick<Followed, 'fact' | 'held'> & { fact: ServerNameFact }> {
-  const { client, upstream, maxBytes, helloTimeoutMs: timeoutMs, signal } = request;
-  const read = await gather(client, { other: upstream, timeoutMs, signal }, (bytes) =>
-    judge(bytes, maxBytes),
+  { client, upstream, maxBytes, helloTimeoutMs: timeoutMs, signal }: RetryRequest,
+  already: Buffer,
+): Promise<Pick<Followed, 'held'> & { fact: ServerNameFact }> {
+  const { found, bytes } = await gather(
+    client,
+    already,
+    { other: upstream, timeoutMs, signal },
+    createSecondReader(maxBytes),
   );
-  if (read.found === 'timeout') return { fact: { kind: 'timeout' }, held: read.bytes };
-  return { fact: read.found === 'gone' ? { kind: 'closed' } : read.found, held: read.bytes };
+  if (found === 'timeout') return { fact: { kind: 'timeout' }, held: bytes };
+  return { fact: found === 'gone' ? { kind: 'closed' } : found, held: bytes };
 }
 
 const [changeCipherSpec, applicationData] = [20, 23];
 const recordHeaderBytes = 5;
 
-/** Early data that was on its way, and a dummy record for old boxes, may come before the second hello (RFC 8446 §4.2.10, appendix D.4). */
-function judge(bytes: Buffer, maxBytes: number): ServerNameFact | undefined {
-  let at = 0;
-  while (bytes[at] === changeCipherSpec || bytes[at] === applicationData) {
-    at =
-      bytes.length - at < recordHeaderBytes
-        ? bytes.length
-        : at + recordHeaderBytes + bytes.readUInt16BE(at + 3);
-  }
-  const fact = at < bytes.length ? factOf(createHelloReader(maxBytes).push(bytes.subarray(at))) : undefined;
-  if (fact !== undefined || bytes.length < maxBytes) return fact;
-  return { kind: 'malformed', problem: `the second hello does not end within ${maxBytes} bytes` };
+/**
+ * Early data that was on its way, and a dummy record for old boxes, may come before the second hello (RFC 8446 §4.2.10,
+ * appendix D.4). Each byte is looked at once.
+ */
+function createSecondReader(maxBytes: number): Look<ServerNameFact> {
+  const reader = createHelloReader(maxBytes);
+  const header: number[] = [];
+  let [seen, skip, isHello] = [0, 0, false];
+  return (chunk) => {
+    let at = 0;
+    while (!isHello && at < chunk.length) {
+      const byte = chunk[at] ?? 0;
+      isHello = skip === 0 && header.length === 0 && byte !== changeCipherSpec && byte !== applicationData;
+      if (isHello) break;
+      const step = skip > 0 ? Math.min(skip, chunk.length - at) : 1;
+      if (skip > 0) skip -= step;
+      else if (header.push(byte) === recordHeaderBytes) skip = lengthIn(header.splice(0));
+      at += step;
+    }
+    seen += chunk.length;
+    const fact = isHello ? factOf(reader.push(chunk.subarray(at))) : undefined;
+    if (fact !== undefined || seen < maxBytes) return fact;
+    return { kind: 'malformed', problem: `the second hello does not end within ${maxBytes} bytes` };
+  };
 }
+
+function lengthIn([, , , high = 0, low = 0]: readonly number[]): number {
+  return high * 256 + low;
+}
+
+/** Is given each piece once; undefined means that it wants more. */
+type Look<T> = (chunk: Buffer) => T | undefined;
 
 interface Wait {
   /** The other side; when it goes, nothing more can come of waiting. */
@@ -100,21 +138,21 @@ interface Gathered<T> {
   readonly found: T | 'gone' | 'timeout';
 }
 
-/** Reads `from` until `look` knows, one side leaves, or time is up. */
-function gather<T>(from: Socket, wait: Wait, look: (bytes: Buffer) => T | undefined): Promise<Gathered<T>> {
+/** Reads `from`, whose stream begins with `already`, until `look` knows, one side leaves, or time is up. */
+function gather<T>(from: Socket, already: Buffer, wait: Wait, look: Look<T>): Promise<Gathered<T>> {
   const { promise, resolve } = Promise.withResolvers<Gathered<T>>();
-  let bytes: Buffer = noBytes;
+  const chunks = [already];
   const settle = (found: T | 'gone' | 'timeout'): void => {
     from.pause();
     clearTimeout(timer);
     from.off('data', onData).off('end', onGone).off('close', onGone);
     wait.other.off('close', onGone);
     wait.signal.removeEventListener('abort', onGone);
-    resolve({ bytes, found });
+    resolve({ bytes: Buffer.concat(chunks), found });
   };
   const onData = (chunk: Buffer): void => {
-    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
-    const found = look(bytes);
+    chunks.push(chunk);
+    const found = look(chunk);
     if (found !== undefined) settle(found);
   };
   const onGone = (): void => settle('gone');
@@ -122,7 +160,9 @@ function gather<T>(from: Socket, wait: Wait, look: (bytes: Buffer) => T | undefi
   from.on('data', onData).on('end', onGone).on('close', onGone);
   wait.other.on('close', onGone);
   wait.signal.addEventListener('abort', onGone);
-  if (from.destroyed || from.readableEnded || wait.other.destroyed || wait.signal.aborted) onGone();
+  const known = already.length > 0 ? look(already) : undefined;
+  if (known !== undefined) settle(known);
+  else if (from.destroyed || from.readableEnded || wait.other.destroyed || wait.signal.aborted) onGone();
   else from.resume();
   return promise;
 }

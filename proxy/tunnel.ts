@@ -56,6 +56,8 @@ export class Tunnel {
   grant: Grant | undefined;
   hello: ServerNameFact | undefined;
   address: Address | undefined;
+  /** What crossed before the relay took over: the hello, and a server's wish for another. */
+  sent: { readonly up: number; readonly down: number } = { up: 0, down: 0 };
   readonly #stop = new AbortController();
   readonly #startedAt = performance.now();
   #stopped: TunnelEnd | undefined;
@@ -84,7 +86,7 @@ export class Tunnel {
 
   /** Payload bytes carried so far. */
   get bytes(): { up: number; down: number } {
-    return this.#relay?.bytes() ?? { up: 0, down: 0 };
+    return this.#relay?.bytes() ?? this.sent;
   }
 
   /** Ends the work that is under way. The first cause wins; an open tunnel is ended by its relay alone. */

@@ -84,7 +84,6 @@ const shape: fc.Arbitrary<HelloShape> = fc.record(
     padTo: fc.nat(4000),
     recordSize: fc.integer({ min: 1, max: 16_384 }),
     sessionId: fc.uint8Array({ maxLength: 32 }).map((bytes) => Buffer.from(bytes)),
-    after: fc.uint8Array({ maxLength: 50 }).map((bytes) => Buffer.from(bytes)),
   },
   { requiredKeys: [] },
 );

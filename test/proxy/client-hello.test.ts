@@ -34,14 +34,21 @@ t.test('well-formed hellos give their server name', async (t) => {
     'one byte a record': { serverName: 'a.test', recordSize: 1 },
     'name as last extension': { serverName: 'a.test', nameLast: true },
     'empty session id': { serverName: 'a.test', sessionId: Buffer.alloc(0) },
-    'another handshake message right behind it': {
-      serverName: 'a.test',
-      after: handshakeMessage(11, Buffer.alloc(40)),
-    },
   };
   for (const [name, shape] of Object.entries(shapes))
     t.match(parse(buildHello(shape)), named('a.test'), name);
 });
+
+t.test(
+  'handshake bytes behind the hello in its own record are refused, a record of their own is not looked at',
+  async (t) => {
+    const next = handshakeMessage(1, Buffer.alloc(40));
+    t.match(parse(buildHello({ serverName: 'a.test', after: next })), { kind: 'malformed' });
+    t.match(parse(buildHello({ serverName: 'a.test', after: Buffer.of(1) })), { kind: 'malformed' });
+    const hello = buildHello({ serverName: 'a.test' });
+    t.match(parse(Buffer.concat([hello, record(next)])), { kind: 'complete', bytes: hello.length });
+  },
+);
 
 t.test(
   'a server name is reported as sent: case, trailing dot and address are for confirm() to judge',

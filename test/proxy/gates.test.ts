@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { ProxyError } from '../../proxy/errors.ts';
 import { createTunnelTable } from '../../proxy/tunnel-table.ts';
 import type { Tunnel } from '../../proxy/tunnel.ts';
-import { buildAnswer, buildHello, type HelloShape } from '../helpers/hello.ts';
+import { buildAnswer, buildHandshake, buildHello, record, type HelloShape } from '../helpers/hello.ts';
 import { startEcho, startOrigin } from '../helpers/origin.ts';
 import { closed, dialProxy, connectHead, readBytes, readReply } from '../helpers/proxy-client.ts';
 import { allowing, publicAddress, startTestProxy, type TestProxyOptions } from '../helpers/proxy.ts';
@@ -261,6 +261,50 @@ t.test(
       t.match(await proxy.closed(1), { cause: 'refused', reason, verdict: 'deny' });
       t.same(origin.received(), first, 'upstream saw the first hello and nothing more');
     }
+  },
+);
+
+t.test(
+  'the start of a second hello that is sent along with the first waits for the verdict on all of it (failure 15)',
+  async (t) => {
+    const first = buildHello({ serverName: 'a.test' });
+    // What the server would read as one hello for b.test: its tail, alone, is a whole hello for a.test.
+    const decoy = buildHandshake({ serverName: 'a.test' });
+    const second = buildHandshake({ serverName: 'b.test', extensions: [{ type: 21, data: decoy }] });
+    const cut = second.indexOf(decoy);
+    const origin = await startOrigin(t, (socket) =>
+      socket.once('data', () => socket.write(buildAnswer('retry'))),
+    );
+    const proxy = await startTestProxy(t, { policy, origin: origin.port });
+    const early = Buffer.concat([first, record(Buffer.of(1), 20), record(second.subarray(0, cut))]);
+    const { socket } = await proxy.connect('a.test:443', { after: early });
+    t.same(await readBytes(socket, 43), buildAnswer('retry'));
+    socket.write(record(second.subarray(cut)));
+    await closed(socket);
+    t.match(await proxy.closed(1), {
+      reason: 'server_name_mismatch',
+      verdict: 'deny',
+      up: first.length,
+      down: 43,
+    });
+    t.same(origin.received(), first, 'nothing but the first hello went upstream');
+  },
+);
+
+t.test(
+  'bytes that crossed before the relay are in the close event of a client that leaves there',
+  async (t) => {
+    const hello = buildHello({ serverName: 'a.test' });
+    const origin = await startOrigin(t);
+    const proxy = await startTestProxy(t, { policy, origin: origin.port });
+    const { socket } = await proxy.connect('a.test:443', {
+      after: Buffer.concat([hello, Buffer.alloc(500)]),
+    });
+    const upstream = await origin.connection(0);
+    while (origin.received().length < hello.length) await new Promise((turn) => upstream.once('data', turn));
+    socket.resetAndDestroy();
+    t.match(await proxy.closed(1), { cause: 'client_gone', up: hello.length });
+    t.equal(origin.received().length, hello.length);
   },
 );
 
