@@ -6,21 +6,27 @@
 
   outputs = { self }:
     let
-      inherit (builtins) fromJSON listToAttrs map readFile toJSON;
+      inherit (builtins) fromJSON hashFile listToAttrs map path readFile seq toJSON;
 
       sallyport = import ./policy/lib.nix;
       egressDomains = sallyport.document sallyport.shipped;
       cases = import ./test/policy/nix-cases.nix;
 
-      # A check is a fact about the evaluation; what is built is only its receipt.
+      # A check is a fact about the evaluation. Its derivation is the compiled policy itself, known by its hash and put into the store while it is
+      # evaluated: nothing is left to build, so it needs no builder, no build users and no network.
       check = system: name: holds: message:
+        let
+          file = path { path = ./policy/default.json; name = "sallyport-${name}"; recursive = false; };
+        in
         if !holds then throw message
-        else derivation {
+        else seq file (derivation {
           inherit system;
           name = "sallyport-${name}";
           builder = "/bin/sh";
-          args = [ "-c" "echo ok > $out" ];
-        };
+          outputHashMode = "flat";
+          outputHashAlgo = "sha256";
+          outputHash = hashFile "sha256" ./policy/default.json;
+        });
 
       checks = system: {
         default-json = check system "default-json" (fromJSON (readFile ./policy/default.json) == egressDomains)

@@ -153,8 +153,8 @@ function flake(t: Test): Flake {
     NIX_STORE_DIR: join(home, 'store'),
     NIX_STATE_DIR: join(home, 'state'),
     NIX_LOG_DIR: join(home, 'log'),
-    NIX_CONFIG:
-      'build-users-group =\nexperimental-features = nix-command flakes\nsandbox = false\nsubstituters =',
+    // Nothing more than what flakes need: no builder is set up here, and no substituter is switched off.
+    NIX_CONFIG: 'experimental-features = nix-command flakes',
   };
   return { home: tree, run: (...args) => spawnSync('nix', args, { cwd: tree, env, encoding: 'utf8' }) };
 }
