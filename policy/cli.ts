@@ -3,6 +3,7 @@
 
 import { Command, CommanderError, Option } from 'commander';
 import { fileURLToPath } from 'node:url';
+import manifest from '../package.json' with { type: 'json' };
 import type { Policy } from './compile.ts';
 import { loadPolicy } from './load.ts';
 import { checkReport, listReport, showReport, testReport, validateReport, type Report } from './report.ts';
@@ -18,6 +19,7 @@ const badUse = 2;
 function policyCommand(): Command {
   const policy = new Command('policy').description('Ask what a policy allows, and why. Changes nothing.');
   policy
+    .version(manifest.version)
     .exitOverride()
     .showHelpAfterError('help: `policy --help` lists the commands, `policy check --help` its options');
   policy

@@ -201,6 +201,7 @@ function helloProblem(
 
 function nameProblem(host: string, name: string): readonly [Reason, string] | undefined {
   const read = canonicalHost(name);
-  if ('host' in read && read.host === host) return undefined;
+  // RFC 6066 §3: no trailing dot. With one, a server may choose another site, or none, than for the name that was judged.
+  if ('host' in read && read.host === host && !name.endsWith('.')) return undefined;
   return ['server_name_mismatch', `the ClientHello names \`${printable(name)}\``];
 }

@@ -6,10 +6,11 @@ import type { Decision } from './decision.ts';
 import { nearest } from './edit-distance.ts';
 import { defaultPort } from './policy-tests.ts';
 import { reasonText, type Reason } from './reasons.ts';
+import type { Target } from './target.ts';
 
 export interface Explanation {
   readonly hint: string;
-  /** A host, or host:port, that this policy allows. */
+  /** A host, or host:port, that this policy allows; or the host:port of what was a URL. */
   readonly didYouMean?: string;
   readonly howToRequest: string;
 }
@@ -17,10 +18,13 @@ export interface Explanation {
 /** Hosts of a policy that are compared with a denied one, at most. */
 const maxCandidates = 1000;
 
-/** Says what a decision means for whoever asked. */
-export function explain(policy: Policy, decision: Decision): Explanation {
-  const { hint } = reasonText(decision.reason);
-  const didYouMean = suggestion(policy, decision);
+/** Says what a decision means for whoever asked. With the `target` that was asked for, a malformed one gets its own hint. */
+export function explain(policy: Policy, decision: Decision, target?: Target): Explanation {
+  const malformed = decision.reason === 'request_malformed' && target?.kind === 'malformed';
+  const hint = malformed ? target.help : reasonText(decision.reason).hint;
+  const didYouMean = malformed
+    ? (target.meant ?? fullName(policy, target.shown))
+    : suggestion(policy, decision);
   const special = specialHint(policy, decision);
   return {
     hint: special === undefined ? hint : `${special} ${hint}`,
@@ -37,6 +41,17 @@ function suggestion(policy: Policy, decision: Decision): string | undefined {
   if (isNamed(policy, sibling)) return sibling;
   const near = nearest(host, firstOf(policy.allow.exact.keys(), maxCandidates));
   return near !== undefined && isNamed(policy, near) ? near : undefined;
+}
+
+/** The host that a single label is the beginning of, with a port that its rule allows. */
+function fullName(policy: Policy, shown: string): string | undefined {
+  const label = shown.toLowerCase().split(':', 1)[0] ?? '';
+  if (label === '' || label.includes('.')) return undefined;
+  for (const host of firstOf(policy.allow.exact.keys(), maxCandidates)) {
+    const [port] = findRule(policy.allow, host)?.ports ?? [];
+    if (host.startsWith(`${label}.`) && isNamed(policy, host) && port !== undefined) return `${host}:${port}`;
+  }
+  return undefined;
 }
 
 function isNamed(policy: Policy, host: string): boolean {

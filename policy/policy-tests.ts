@@ -2,7 +2,7 @@
 
 import type { Policy } from './compile.ts';
 import { decide } from './decide.ts';
-import type { Decision } from './decision.ts';
+import type { Decision, EgressRequest } from './decision.ts';
 import type { Verdict } from './reasons.ts';
 import { parseTarget } from './target.ts';
 
@@ -18,15 +18,11 @@ export interface TestFailure {
 /** The document's own tests that do not hold; empty when all do. */
 export function runPolicyTests(policy: Policy): readonly TestFailure[] {
   return policy.document.tests
-    .map(({ target, expect }) => ({ target, expect, decision: decideLocal(policy, target) }))
+    .map(({ target, expect }) => ({ target, expect, decision: decide(policy, localRequest(target)) }))
     .filter(({ expect, decision }) => decision.verdict !== expect);
 }
 
-/** Gate 1 for a target as a person types it, asked by the principal `local` over CONNECT. */
-export function decideLocal(policy: Policy, target: string): Decision {
-  return decide(policy, {
-    principal: { name: 'local' },
-    target: parseTarget(target, defaultPort),
-    mode: 'connect',
-  });
+/** A target as a person types it, asked for by the principal `local` over CONNECT. */
+export function localRequest(target: string): EgressRequest {
+  return { principal: { name: 'local' }, target: parseTarget(target, defaultPort), mode: 'connect' };
 }

@@ -65,7 +65,7 @@ const reasonRows: { readonly [name in Reason]: readonly [Verdict, sentence: stri
   request_malformed: [
     'deny',
     'The request does not name one host and one port in the strict grammar.',
-    'Send `host:port` with a lower-case ASCII host name of at least two labels and a port from 1 to 65535.',
+    'Send `host:port` with an ASCII host name of at least two labels and a port from 1 to 65535.',
   ],
   principal_unknown: [
     'deny',

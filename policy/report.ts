@@ -1,10 +1,11 @@
 // What the command `policy` prints, for people and as JSON. Decides nothing: it puts answers of the policy into words.
 
 import type { Policy } from './compile.ts';
+import { decide } from './decide.ts';
 import type { Decision } from './decision.ts';
 import { canonicalText, defaultPorts, type RuleDocument, type ServiceDocument } from './document.ts';
-import { explain } from './explain.ts';
-import { decideLocal, runPolicyTests } from './policy-tests.ts';
+import { explain, type Explanation } from './explain.ts';
+import { localRequest, runPolicyTests } from './policy-tests.ts';
 import { printable } from './printable.ts';
 import { reasonText } from './reasons.ts';
 
@@ -19,25 +20,34 @@ const indent = ' '.repeat(7);
 
 /** `policy check`: status 1 if any target is denied. */
 export function checkReport(policy: Policy, targets: readonly string[]): Report {
-  const answers = targets.map((target) => ({ target, decision: decideLocal(policy, target) }));
+  const answers = targets.map((target) => {
+    const request = localRequest(target);
+    const decision = decide(policy, request);
+    return { target, decision, explanation: explain(policy, decision, request.target) };
+  });
   const isDenied = answers.some(({ decision }) => decision.verdict === 'deny');
   const note =
     'Judged by name, port and protocol; addresses and the TLS server name are judged when a tunnel opens.';
   return {
-    text: `${answers.map(({ decision }) => describe(policy, decision)).join('\n')}\n${note}\n`,
-    json: answers.map(({ target, decision }) => ({
+    text: `${answers.map(describe).join('\n')}\n${note}\n`,
+    json: answers.map(({ target, decision, explanation }) => ({
       target,
       ...decision,
       sentence: reasonText(decision.reason).sentence,
-      ...explain(policy, decision),
+      ...explanation,
     })),
     status: isDenied ? 1 : 0,
   };
 }
 
-function describe(policy: Policy, decision: Decision): string {
+interface Answer {
+  readonly decision: Decision;
+  readonly explanation: Explanation;
+}
+
+function describe({ decision, explanation: { hint, didYouMean, howToRequest } }: Answer): string {
   const { verdict, reason, rule, detail } = decision;
-  const { hint, didYouMean, howToRequest } = explain(policy, decision);
+  const isAsked = verdict === 'deny' && reason !== 'request_malformed';
   const lines = [
     `${verdict.padEnd(5)}  ${shownTarget(decision)}  ${reason}`,
     `${indent}${reasonText(reason).sentence}`,
@@ -46,7 +56,7 @@ function describe(policy: Policy, decision: Decision): string {
     ...(rule === null ? [] : [`${indent}why: ${rule.reason}`]),
     ...(verdict === 'allow' ? [] : [`${indent}hint: ${hint}`]),
     ...(didYouMean === undefined ? [] : [`${indent}did you mean: ${didYouMean}`]),
-    ...(verdict === 'allow' ? [] : [`${indent}more: ${howToRequest}`]),
+    ...(isAsked ? [`${indent}more: ${howToRequest}`] : []),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -59,13 +69,23 @@ function shownTarget({ host, port }: Decision): string {
 /** `policy validate`. */
 export function validateReport(policy: Policy, path: string): Report {
   const { allow, deny, services, tests } = policy.document;
+  const notes = allow.filter(({ protocol }) => protocol === 'http').map(plainHttpNote);
   const counts = { allow: allow.length, deny: deny.length, services: services.length, tests: tests.length };
   const summary = Object.entries(counts).map(([name, count]) => `${count} ${name}`);
+  const lines = [
+    `ok: \`${printable(path)}\` is a valid policy (${summary.join(', ')})`,
+    `digest: ${policy.digest}`,
+    ...notes.map((note) => `note: ${note}`),
+  ];
   return {
-    text: `ok: \`${printable(path)}\` is a valid policy (${summary.join(', ')})\ndigest: ${policy.digest}\n`,
-    json: { valid: true, policy: policy.digest, ...counts },
+    text: `${lines.join('\n')}\n`,
+    json: { valid: true, policy: policy.digest, ...counts, notes },
     status: 0,
   };
+}
+
+function plainHttpNote({ id }: RuleDocument): string {
+  return `rule \`${printable(id)}\` is for plain HTTP, which no listener serves yet: it admits nothing today`;
 }
 
 /** `policy show`: the document in force, in its canonical form. */

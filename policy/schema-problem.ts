@@ -87,10 +87,24 @@ function missing(key: string): ReturnType<Words> {
   return { message: `\`${key}\` is missing`, help: `add "${key}"${why}` };
 }
 
+const listHelp = (entry: string): string =>
+  `write a list, as in [${entry}]; the short form with names as keys is for a .nix file`;
+const ruleHelp = listHelp('{"host": "api.example.com", "reason": "why it is needed"}');
+
+const typeHelp: ReadonlyMap<string, string> = new Map([
+  ['', 'a policy is one JSON object; `{}` denies everything'],
+  ['/allow', ruleHelp],
+  ['/deny', ruleHelp],
+  [
+    '/services',
+    listHelp('{"name": "db", "host": "db.example.com", "port": 5432, "reason": "why it is needed"}'),
+  ],
+  ['/tests', listHelp('{"target": "api.example.com:443", "expect": "allow"}')],
+]);
+
 function wrongType({ data, params, instancePath }: SchemaFinding): ReturnType<Words> {
   const wanted = text(params['type']);
-  const help =
-    instancePath === '' ? 'a policy is one JSON object; `{}` denies everything' : `write ${article(wanted)}`;
+  const help = typeHelp.get(instancePath) ?? `write ${article(wanted)}`;
   return { message: `\`${shown(data)}\` is not ${article(wanted)}`, help };
 }
 

@@ -3,13 +3,22 @@
 
 import { addressFromBytes, parseAddress, type Address } from './address.ts';
 import { canonicalHost, isDigit, type CanonicalHost, type HostProblem } from './host.ts';
-import { printable } from './printable.ts';
+import { shownAuthority, shownPort } from './shown.ts';
 
 /** What a client asked for. */
 export type Target =
   | { readonly kind: 'name'; readonly host: CanonicalHost; readonly port: number }
   | { readonly kind: 'address'; readonly address: Address; readonly port: number }
-  | { readonly kind: 'malformed'; readonly shown: string; readonly problem: string; readonly help: string };
+  | {
+      readonly kind: 'malformed';
+      /** Printable, at most 80 characters; without userinfo, path and query. */
+      readonly shown: string;
+      readonly problem: string;
+      /** What to write instead. */
+      readonly help: string;
+      /** The canonical `host:port` inside a URL, for a hint only. */
+      readonly meant?: string;
+    };
 
 const maxAuthorityLength = 300;
 
@@ -18,11 +27,10 @@ const maxAuthorityLength = 300;
  * `defaultPort` stands, if one is given; the wire gives none.
  */
 export function parseTarget(authority: string, defaultPort?: number): Target {
-  const malformed = ({ problem, help }: HostProblem): Target => ({
+  const malformed = (problem: HostProblem & { readonly meant?: string }): Target => ({
+    ...problem,
     kind: 'malformed',
-    shown: printable(authority),
-    problem,
-    help,
+    shown: shownAuthority(authority),
   });
   if (authority.length > maxAuthorityLength) {
     return malformed({ problem: 'the request is too long for a host and a port', help: 'send `host:port`' });
@@ -38,8 +46,9 @@ export function parseTarget(authority: string, defaultPort?: number): Target {
 const noPort: HostProblem = { problem: 'the port is missing', help: 'send `host:port`' };
 
 function badPort(text: string): HostProblem {
+  const shown = shownPort(text);
   return {
-    problem: `\`${printable(text)}\` is not a port`,
+    problem: shown === undefined ? 'the port is not a number' : `\`${shown}\` is not a port`,
     help: 'give a number from 1 to 65535 without sign or leading zero',
   };
 }
@@ -58,12 +67,17 @@ interface Authority {
   readonly bracketed: boolean;
 }
 
-function splitAuthority(text: string): Authority | HostProblem {
+function splitAuthority(text: string): Authority | (HostProblem & { readonly meant?: string }) {
   if (text.startsWith('[')) return splitBracketed(text);
   const colon = text.indexOf(':');
   if (colon === -1) return { host: text, port: undefined, bracketed: false };
   if (text.startsWith('//', colon + 1)) {
-    return { problem: 'this is a URL, not a host and a port', help: 'leave out the scheme and the path' };
+    const meant = authorityIn(text.slice(0, colon), text.slice(colon + '://'.length));
+    const url = {
+      problem: 'this is a URL, not a host and a port',
+      help: 'leave out the scheme and the path',
+    };
+    return meant === undefined ? url : { ...url, meant };
   }
   if (text.includes(':', colon + 1)) {
     return {
@@ -72,6 +86,20 @@ function splitAuthority(text: string): Authority | HostProblem {
     };
   }
   return { host: text.slice(0, colon), port: text.slice(colon + 1), bracketed: false };
+}
+
+const schemePorts: ReadonlyMap<string, number> = new Map([
+  ['https', 443],
+  ['http', 80],
+]);
+
+// Strict again: what is not one host and one port up to the first `/`, `?` or `#` (userinfo, an address) is not hinted at.
+function authorityIn(scheme: string, rest: string): string | undefined {
+  const [authority = ''] = rest.split(/[/?#]/u, 1);
+  const target = authority.includes('://')
+    ? undefined
+    : parseTarget(authority, schemePorts.get(scheme.toLowerCase()));
+  return target?.kind === 'name' ? `${target.host}:${target.port}` : undefined;
 }
 
 function splitBracketed(text: string): Authority | HostProblem {

@@ -7,8 +7,9 @@ const head = `# Settings of the proxy
 Generated from \`proxy/config-table.ts\` by \`npm run docs\`; do not edit.
 
 A flag wins over the environment, that over the file of \`--config FILE\` (or \`SALLYPORT_CONFIG\`), that over the default. The file is one JSON object
-with the keys of the first column; a key that is not here is refused, and so is a value that cannot be read. Lists are lists in the file,
-repeated flags, and separated by commas in the environment. \`none\` (in the file \`null\`) unsets what may be unset.
+with the keys of the first column; a key that is not here or stands twice is refused, and so is a value that cannot be read. Lists are lists in the file,
+repeated flags, and separated by commas in the environment. \`none\` (in the file \`null\`) unsets what may be unset. A variable that starts
+with \`SALLYPORT_\` and is none of these is ignored with a warning that names the nearest one.
 
 \`sallyport config show --origin\` prints each setting with its source. The policy is not configuration: it has its own file.
 `;

@@ -1,5 +1,6 @@
 // Where settings come from and which source wins: flag, environment, file, default. Reads the one file; judges no combination.
 import { readFileSync } from 'node:fs';
+import { parseJson, printable } from '../policy/index.ts';
 import { BadValue } from './config-readers.ts';
 import { flagOf, type Setting, settingKeys, settingTable, type Told } from './config-table.ts';
 
@@ -112,16 +113,15 @@ function readText(name: string): string {
 }
 
 function parseObject(name: string, content: string): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(content);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
-    throw new Error('it is not an object');
-  } catch (error) {
-    throw new BadValue(
-      `file \`${name}\` is not JSON settings: ${messageOf(error)}`,
-      'give an object in curly brackets',
-    );
+  const read = parseJson(content);
+  const help = 'give one object in curly brackets, each key once';
+  if ('problems' in read) {
+    const found = read.problems.map(({ pointer, message }) => `${printable(pointer)} ${message}`.trim());
+    throw new BadValue(`file \`${name}\` is not JSON settings: ${found.join(', ')}`, help);
   }
+  const { value } = read;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  throw new BadValue(`file \`${name}\` is not JSON settings: it is not an object`, help);
 }
 
 /** Runs `work`; what it cannot use becomes a problem. */

@@ -25,7 +25,7 @@ export function obeySignals(
     void drain(starting, journal, exit);
   };
   process.on('SIGTERM', () => end(15)).on('SIGINT', () => end(2));
-  process.on('SIGHUP', () => void reload(starting, journal));
+  process.on('SIGHUP', () => void reload(starting));
 }
 
 async function drain(
@@ -46,13 +46,11 @@ async function drain(
   }
 }
 
-async function reload(starting: Promise<RunningProxy>, journal: Journal): Promise<void> {
+async function reload(starting: Promise<RunningProxy>): Promise<void> {
   const proxy = await started(starting);
   if (proxy === undefined) return;
   proxy.audit.reopen();
-  const result = await proxy.reload();
-  if (result.ok) journal.info(result, 'policy reloaded');
-  else journal.error(result, 'policy not reloaded: the last good one stays in force');
+  await proxy.reload();
 }
 
 /** A start that failed tells so and ends the process by itself. */

@@ -2,15 +2,19 @@
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
 import { type Given, loadSettings, type ProxySettings } from './config.ts';
+import { unknownVariables } from './config-env.ts';
 import { defaultOf, showJson, showLines } from './config-page.ts';
 import { readTold } from './config-sources.ts';
 import { flagOf, settingKeys, settingTable, type Told } from './config-table.ts';
+import { descriptorShortage } from './descriptors.ts';
 import { describe, exitCodes, obeySignals, statusOf } from './lifecycle.ts';
+import type { ReloadResult } from './policy-store.ts';
 import { type RunningProxy, startProxy } from './start.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const stderrFd = 2;
+const ignored = 'this environment variable is no setting and is ignored';
 
 const proxyHelp = `
 Each setting can also come from the environment (SALLYPORT_LISTEN, ...) or from a JSON file; flags win, then the environment, then the file.
@@ -93,6 +97,8 @@ function showConfig(command: Command, env: Environment): void {
   try {
     const { told, origins } = readTold(givenOf(command, env));
     const { origin = false, json = false } = command.opts<{ origin?: boolean; json?: boolean }>();
+    for (const { name, help } of unknownVariables(env))
+      process.stderr.write(`warning: \`${name}\`: ${ignored}\nhelp: ${help}\n`);
     process.stdout.write((json ? showJson : showLines)(told, origins, origin));
   } catch (error) {
     process.stderr.write(describe(error));
@@ -105,8 +111,10 @@ async function runProxy(command: Command, env: Environment): Promise<void> {
     const settings = loadSettings(givenOf(command, env));
     // Synchronous: the last lines before an end are the ones that are needed.
     const log = pino({ name: 'sallyport' }, pino.destination({ fd: stderrFd, sync: true }));
+    for (const { name, help } of unknownVariables(env)) log.warn({ variable: name, help }, ignored);
     const starting = startProxy(settings, {
       onBug: (error, stage) => log.error({ err: error, stage }, 'bug'),
+      onReload: (result) => tellReload(result, log),
       onOrphaned: () => process.exit(exitCodes.drained),
     });
     obeySignals(starting, log, (status) => process.exit(status));
@@ -117,10 +125,17 @@ async function runProxy(command: Command, env: Environment): Promise<void> {
   }
 }
 
+function tellReload(result: ReloadResult, log: Logger): void {
+  if (result.ok) log.info(result, 'policy reloaded');
+  else log.error(result, 'policy not reloaded: the last good one stays in force');
+}
+
 function announce(proxy: RunningProxy, settings: ProxySettings, log: Logger): void {
   const { listening, admin, metrics, store } = proxy;
   const { enforcement, audit } = settings;
   log.info({ listening, admin, metrics, policy: store.current.digest, audit, enforcement }, 'listening');
   if (enforcement === 'env')
     log.warn({ enforcement }, 'nothing but the environment keeps clients on this proxy');
+  const shortage = descriptorShortage(settings);
+  if (shortage !== undefined) log.warn(shortage, 'fewer file descriptors than the settings may need');
 }

@@ -17,7 +17,8 @@ export interface Opening {
 export function refuse(decision: Decision, { inbound, tunnel, deps }: Opening): TunnelEnd {
   tunnel.decision = decision;
   recordDecision(decision, tunnel, deps);
-  inbound.refuse(refusalOf(tunnel.policy ?? deps.policyStore.current, decision, deps.settings));
+  const policy = tunnel.policy ?? deps.policyStore.current;
+  inbound.refuse(refusalOf(policy, decision, deps.settings, inbound.request.target));
   return { cause: 'refused', reason: decision.reason };
 }
 

@@ -7,6 +7,7 @@ import {
   type FailureCode,
   type Policy,
   type Reason,
+  type Target,
 } from '../policy/index.ts';
 import type { Refusal, RefusalBody } from './types.ts';
 
@@ -47,10 +48,15 @@ const failureHints: ReadonlyMap<FailureCode, string> = new Map(
 );
 const transient: ReadonlySet<Reason | FailureCode> = new Set(['limit_rate', 'limit_tunnels', 'draining']);
 
-/** The refusal of a denied request. */
-export function refusalOf(policy: Policy, decision: Decision, style: RefusalStyle): Refusal {
+/** The refusal of a denied request for `target`. */
+export function refusalOf(
+  policy: Policy,
+  decision: Decision,
+  style: RefusalStyle,
+  target: Target | undefined,
+): Refusal {
   const { rule } = decision;
-  const advice = style.hints ? explain(policy, decision) : {};
+  const advice = style.hints ? explain(policy, decision, target) : {};
   return refusal(decision.reason, {
     ...facts(decision.reason, decision, style),
     ...(rule === null ? {} : { rule: rule.id }),

@@ -8,10 +8,11 @@ import { denied, open } from './open.ts';
 import type { PrincipalOf } from './principal.ts';
 import { recordClose } from './records.ts';
 import { failureOf, refusalOf } from './refusal.ts';
+import { resetSocket } from './sockets.ts';
 import { Tunnel, type TunnelEnd } from './tunnel.ts';
 import type { Deps, Door, Inbound } from './types.ts';
 
-/** How long a client that was told no may take to read it, in ms. */
+/** How long a client that was told no may take to read it, in ms; `lingering` bounds how many do so at once. */
 const lingerMs = 1000;
 
 /** Serves `client` to its end. Never rejects. */
@@ -19,7 +20,7 @@ export async function serve(client: Socket, door: Door, principalOf: PrincipalOf
   const tunnel = accept(client, door, principalOf, deps);
   deps.table.enter(tunnel);
   const end = await attend(tunnel, door, deps);
-  await farewell(tunnel);
+  await farewell(tunnel, deps);
   deps.table.leave(tunnel);
   guarded(() => recordClose(end, tunnel, deps), tunnel, deps);
 }
@@ -36,13 +37,17 @@ function accept(client: Socket, { mode }: Door, principalOf: PrincipalOf, { cloc
   });
 }
 
+const clientGone: TunnelEnd = { cause: 'client_gone', reason: null };
+
 async function attend(tunnel: Tunnel, door: Door, deps: Deps): Promise<TunnelEnd> {
   const { client, peer, listener, principal } = tunnel.start;
   let inbound: Inbound | undefined;
+  // It reset the connection before we took it: nobody is there to be judged, and nobody can say who it was.
+  if (client.remoteAddress === undefined) return clientGone;
   try {
     inbound = await door.receive(client, { peer, listener, principal, signal: tunnel.signal });
     deps.observers.stage('head', tunnel.ageMs / 1000);
-    if (inbound === undefined) return { cause: 'client_gone', reason: null };
+    if (inbound === undefined) return clientGone;
     return await open(inbound, tunnel, deps);
   } catch (error) {
     return fail(error, inbound, tunnel, deps);
@@ -71,24 +76,35 @@ function stopped(end: TunnelEnd, inbound: Inbound | undefined, tunnel: Tunnel, d
   const { decision, policy } = tunnel;
   if (end.cause === 'severed' && decision !== undefined && policy !== undefined) {
     const why = denied(decision, end.reason === 'draining' ? 'draining' : 'policy_changed');
-    guarded(() => inbound?.refuse(refusalOf(policy, why, deps.settings)), tunnel, deps);
+    guarded(
+      () => inbound?.refuse(refusalOf(policy, why, deps.settings, tunnel.request?.target)),
+      tunnel,
+      deps,
+    );
   }
   return end;
 }
 
 /** Lets a refused client read what it was told; whoever was told nothing is closed at once. */
-async function farewell(tunnel: Tunnel): Promise<void> {
-  const { client } = tunnel.start;
+async function farewell(tunnel: Tunnel, { lingering }: Deps): Promise<void> {
+  const { client, principal } = tunnel.start;
   tunnel.state = 'ending';
   if (client.destroyed) return;
   if (!client.writableEnded) {
     client.destroy();
     return;
   }
+  const place = lingering.acquire(principal?.name ?? '');
+  if (place.ok) await readByClient(tunnel);
+  else resetSocket(client);
+  if (place.ok) place.release();
+}
+
+async function readByClient({ start: { client }, signal }: Tunnel): Promise<void> {
   const { promise: closed, resolve } = Promise.withResolvers<void>();
   const cut = (): void => void client.destroy();
   const timer = setTimeout(cut, lingerMs);
-  tunnel.signal.addEventListener('abort', cut);
+  signal.addEventListener('abort', cut);
   client.once('close', resolve);
   // What it still sends is nobody's; unread it would turn our FIN into a reset that eats the answer.
   client.resume();

@@ -10,7 +10,7 @@ import { holdLifeline } from './lifeline.ts';
 import { createLimits } from './limits.ts';
 import { createAudit, createMetrics, createObserve, type Audit, type Metrics } from './observe/index.ts';
 import { watchOwnAddresses } from './own-addresses.ts';
-import { openPolicyStore, type PolicyStore, type ReloadResult } from './policy-store.ts';
+import { checkPolicyFile, openPolicyStore, type PolicyStore, type ReloadResult } from './policy-store.ts';
 import { dropPrivileges } from './privileges.ts';
 import { createJavascriptRelay } from './relay/index.ts';
 import { createResolver } from './resolve.ts';
@@ -21,6 +21,8 @@ import type { Deps } from './types.ts';
 export interface StartOptions {
   /** Hears of bugs, with their stack, and of accepts that failed: the operational log. */
   readonly onBug?: (error: unknown, stage: Stage) => void;
+  /** Hears of every reload of the policy, good or bad. */
+  readonly onReload?: (result: ReloadResult) => void;
   /** The parent behind `readyFd` is gone, and the proxy has been closed. */
   readonly onOrphaned?: () => void;
 }
@@ -51,13 +53,14 @@ interface Parts {
 
 /**
  * Starts a proxy. Throws what is wrong with the policy, the audit, an address or the user; then nothing is left open.
- * Order: policy and audit, every socket, privileges dropped, `ready`.
+ * Order: policy and audit, every socket, privileges dropped, what must stay readable read again, `ready`.
  */
 export async function startProxy(settings: ProxySettings, options: StartOptions = {}): Promise<RunningProxy> {
-  const parts = await assemble(settings, options.onBug ?? (() => {}));
+  const parts = await assemble(settings, options);
   const running = runningProxy(parts);
   try {
     dropPrivileges(settings.user);
+    if (settings.user !== null) await checkPolicyFile(settings.policy);
     if (settings.hosts !== null) checkHostsFile(settings.hosts);
     const lifeline = holdLifeline(settings.readyFd, () => {
       void within(orphanMs, running.close()).then(options.onOrphaned);
@@ -72,7 +75,7 @@ export async function startProxy(settings: ProxySettings, options: StartOptions 
 
 async function assemble(
   settings: ProxySettings,
-  onBug: (error: unknown, stage: Stage) => void,
+  { onBug = () => {}, onReload = () => {} }: StartOptions,
 ): Promise<Parts> {
   await using stack = new AsyncDisposableStack();
   const table = createTunnelTable();
@@ -84,6 +87,7 @@ async function assemble(
     services: settings.services,
     clock: Date.now,
     sever,
+    onReload,
   });
   stack.defer(() => policyStore.close());
   const audit = createAudit(settings.audit);
@@ -124,8 +128,11 @@ const lastWordsMs = 50;
 /** Closing is a matter of milliseconds; an orphan does not wait longer than this for it. */
 const orphanMs = 1000;
 
+/** How many refused clients may take their time to read why. */
+const maxLingering = { maxTunnels: 4096, maxTunnelsPerPrincipal: 256 } as const;
+
 /** An answer is kept as long as its TTL says, within these; a failure briefly. */
-const resolverLimits = {
+export const resolverLimits = {
   minTtlMs: 1000,
   maxTtlMs: 300_000,
   negativeTtlMs: 5000,
@@ -142,8 +149,8 @@ function metricsOf(settings: ProxySettings, relay: string, store: PolicyStore, a
   });
 }
 
-/** Two counts: tunnels, and clients that have not asked yet. The rate is for tunnels alone. */
-export function limitsOf(settings: ProxySettings): Pick<Deps, 'limits' | 'waiting'> {
+/** Three counts: tunnels, clients that have not asked yet, and clients that were told no. The rate is for tunnels alone. */
+export function limitsOf(settings: ProxySettings): Pick<Deps, 'limits' | 'waiting' | 'lingering'> {
   const {
     maxTunnels,
     maxTunnelsPerPrincipal,
@@ -152,9 +159,11 @@ export function limitsOf(settings: ProxySettings): Pick<Deps, 'limits' | 'waitin
   } = settings;
   const sizes = { maxTunnels, maxTunnelsPerPrincipal, now: () => performance.now() };
   const endless = Number.MAX_SAFE_INTEGER;
+  const unhurried = { ...sizes, maxConnectionsPerSecond: endless, burst: endless };
   return {
     limits: createLimits({ ...sizes, maxConnectionsPerSecond, burst }),
-    waiting: createLimits({ ...sizes, maxConnectionsPerSecond: endless, burst: endless }),
+    waiting: createLimits(unhurried),
+    lingering: createLimits({ ...unhurried, ...maxLingering }),
   };
 }
 

@@ -21,7 +21,7 @@ export interface TunnelTable {
   enter(tunnel: Tunnel): void;
   leave(tunnel: Tunnel): void;
   list(): readonly TunnelInfo[];
-  /** Cuts every tunnel for which `pred` holds; how many there were. */
+  /** Cuts every tunnel for which `pred` holds, or throws: one that cannot be judged is not admitted. How many there were. */
   severWhere(pred: (tunnel: Tunnel) => boolean, reason: Reason): number;
   readonly size: number;
   /** Settles when nobody is left. */
@@ -41,7 +41,7 @@ export function createTunnelTable(): TunnelTable {
     },
     list: () => [...tunnels].map(infoOf),
     severWhere(pred, reason) {
-      const cut = [...tunnels].filter(pred);
+      const cut = [...tunnels].filter((tunnel) => holds(pred, tunnel));
       for (const tunnel of cut) tunnel.sever(reason);
       return cut.length;
     },
@@ -52,6 +52,14 @@ export function createTunnelTable(): TunnelTable {
       if (tunnels.size > 0) await new Promise<void>((wake) => void waiters.push(wake));
     },
   };
+}
+
+function holds(pred: (tunnel: Tunnel) => boolean, tunnel: Tunnel): boolean {
+  try {
+    return pred(tunnel);
+  } catch {
+    return true;
+  }
 }
 
 function infoOf({ id, start, decision, state, bytes, policy }: Tunnel): TunnelInfo {

@@ -78,6 +78,8 @@ export interface Deps {
   readonly limits: Limits;
   /** Clients that have not asked yet: bounds them per principal, so that one cannot starve another by asking slowly. */
   readonly waiting: Limits;
+  /** Clients that were told no and may still read it: beyond them nobody is waited for. */
+  readonly lingering: Limits;
   readonly relay: Relay;
   readonly table: TunnelTable;
   readonly observers: Observe;

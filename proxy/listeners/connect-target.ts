@@ -50,7 +50,9 @@ export function askedBy(read: Exclude<ReadHead, { kind: 'gone' }>): Asked {
 
 function askedByHead(head: RequestHead): Asked {
   if (head.method !== 'CONNECT') return { target: notConnect(head.target), answer: faults.method };
-  const target = withoutUserinfo(parseTarget(head.target), head.target);
+  // Beyond ASCII it is refused whatever it is; read as UTF-8 it can be told its ACE spelling.
+  const authority = Buffer.from(head.target, 'latin1').toString();
+  const target = withoutUserinfo(parseTarget(authority), authority);
   const problem = target.kind === 'malformed' ? undefined : fieldProblem(head.fields, target);
   return { target: problem === undefined ? target : malformed(problem, sendConnect, head.target) };
 }
@@ -70,10 +72,10 @@ function notConnect(target: string): Target {
   );
 }
 
-/** An authority is refused for its `@` anyway; what stands before it may be a password, so it is not shown. */
+/** An authority is refused for its `@` anyway; what stands before it may be a password, so nothing shows it. */
 function withoutUserinfo(target: Target, authority: string): Target {
   if (target.kind !== 'malformed' || !authority.includes('@')) return target;
-  return { ...target, shown: target.shown.includes('@') ? target.shown.replace(/^.*@/u, '') : '' };
+  return malformed('there is an `@` in the authority', 'send `host:port`, without a user', target.shown);
 }
 
 /**

@@ -6,7 +6,7 @@ export type Field = readonly [name: string, value: string];
 
 export interface RequestHead {
   readonly method: string;
-  /** As sent: printable ASCII without blanks. */
+  /** As sent, without blanks and control bytes; a byte above ASCII is the character of its number (latin1). */
   readonly target: string;
   readonly fields: readonly Field[];
 }
@@ -67,7 +67,7 @@ interface Bad {
 }
 
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/u;
-const requestLine = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\u0021-\u007e]+) HTTP\/1\.[01]$/u;
+const requestLine = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\u0021-\u007e\u0080-\u00ff]+) HTTP\/1\.[01]$/u;
 
 function readHead(text: string): RequestHead | Bad {
   const [first = '', ...lines] = text.split('\r\n');

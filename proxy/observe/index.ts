@@ -48,7 +48,7 @@ export type CloseCause =
   | 'upstream_error'
   | 'client_gone';
 
-/** How one client ended. Every accepted client has exactly one. */
+/** How one client ended. Every accepted client has exactly one; those of a flood are counted instead of written, see flood.ts. */
 export interface CloseEvent {
   readonly event: 'close';
   readonly time: string;

@@ -2,6 +2,7 @@
 import { failureCodes, type Mode, reasons } from '../../policy/index.ts';
 import type { Enforcement } from '../config-types.ts';
 import type { Stage } from '../errors.ts';
+import { floodKinds } from './flood.ts';
 
 /** One metric. `labels` lists each label's closed set; the word `any` marks a value that changes but is one series at a time. */
 export interface MetricRow {
@@ -85,6 +86,14 @@ export const metricTable: readonly MetricRow[] = [
     'Clients that ended because the world failed: never a verdict.',
     {
       code: failureNames,
+    },
+  ),
+  metric(
+    'sallyport_clients_unrecorded_total',
+    'counter',
+    'Clients in a flood that the audit has no line of: above the connection rate, or gone before they asked.',
+    {
+      kind: floodKinds,
     },
   ),
   metric('sallyport_tunnels_open', 'gauge', 'Tunnels that carry bytes now.'),

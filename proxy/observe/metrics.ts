@@ -5,6 +5,7 @@ import type { Enforcement } from '../config-types.ts';
 import type { Stage } from '../errors.ts';
 import type { AuditState } from './audit-sink.ts';
 import { countFence } from './fence-metrics.ts';
+import { type FloodKind, floodKinds } from './flood.ts';
 import { type FenceReport, metricRow, modes, stages } from './metric-table.ts';
 
 export interface BuildInfo {
@@ -37,6 +38,7 @@ export interface MetricSources {
 export interface Metrics {
   decision(reason: Reason, mode: Mode): void;
   failure(code: FailureCode): void;
+  unrecorded(kind: FloodKind): void;
   stage(stage: Stage, seconds: number): void;
   bytes(direction: 'up' | 'down', count: number): void;
   tunnelOpened(): void;
@@ -59,6 +61,7 @@ export function createMetrics(sources: MetricSources): Metrics {
     'code',
     failureCodes.map((row) => row.name),
   );
+  const unrecorded = children(counter(registry, 'sallyport_clients_unrecorded_total'), 'kind', floodKinds);
   const bugs = children(counter(registry, 'sallyport_bugs_total'), 'stage', stages);
   const timings = stageTimers(registry);
   const bytes = children(counter(registry, 'sallyport_bytes_total'), 'direction', ['up', 'down']);
@@ -67,6 +70,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   return {
     decision: (reason, mode) => decisions.get(`${reason} ${mode}`)?.inc(),
     failure: (code) => failures.get(code)?.inc(),
+    unrecorded: (kind) => unrecorded.get(kind)?.inc(),
     stage: (stage, seconds) => timings.get(stage)?.observe(seconds),
     bytes: (direction, count) => bytes.get(direction)?.inc(count),
     tunnelOpened: () => open.inc(),

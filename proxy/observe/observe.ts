@@ -2,6 +2,7 @@
 import { type FailureCode, failureCodes } from '../../policy/index.ts';
 import type { Stage } from '../errors.ts';
 import type { Audit } from './audit.ts';
+import { createFloodGate } from './flood.ts';
 import type { Observe } from './index.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -10,16 +11,21 @@ export interface ObserveParts {
   readonly metrics: Metrics;
   /** Where the stack of a bug goes: the operational log. */
   readonly onBug: (error: unknown, stage: Stage) => void;
+  /** ms on a clock that does not jump; default the machine's. */
+  readonly now?: () => number;
 }
 
-export function createObserve({ audit, metrics, onBug }: ObserveParts): Observe {
+export function createObserve({ audit, metrics, onBug, now }: ObserveParts): Observe {
+  const flood = createFloodGate(now ?? (() => performance.now()), (kind) => metrics.unrecorded(kind));
   return {
     decided(event) {
-      audit.decided(event);
+      const told = flood.decision(event);
+      if (told === undefined) return;
+      audit.decided(told);
       metrics.decision(event.reason, event.mode);
     },
     closed(event) {
-      audit.closed(event);
+      if (flood.closes(event)) audit.closed(event);
       if (isFailureCode(event.reason)) metrics.failure(event.reason);
     },
     stage: (stage, seconds) => metrics.stage(stage, seconds),

@@ -139,6 +139,7 @@ async function createDeps({ settings, options, record, facts }: Wiring): Promise
       services,
       clock: Date.now,
       sever: (policy) => table.severWhere((tunnel) => !admits(policy, tunnel, own), 'policy_changed'),
+      onReload() {},
     }),
     resolver: {
       async resolve(host, signal) {

@@ -1,5 +1,6 @@
 // The command `policy` as a person runs it: exit status, what goes to stdout and to stderr. Decisions are in cases/.
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
@@ -34,6 +35,7 @@ const files = t.testdir({
   'failing.json': JSON.stringify({ tests: [{ target: 'a.example.org:443', expect: 'allow' }] }),
   'bad.json': '{"allow":[{"hots":"x"}]}',
   'zero.json': '',
+  'keyed.json': '{"allow": {"github.com": "code"}, "tests": {}}',
   'empty.json': '{}',
 });
 const file = (name: string): string => join(files, name);
@@ -94,10 +96,65 @@ t.test('bad use and a bad policy exit 2 with help on stderr and nothing on stdou
 t.test('validate says what a good file holds', async (t) => {
   t.match(await policy('validate', file('good.json')), {
     code: 0,
-    stdout: /^ok: .*\(2 allow, 1 deny, 1 services, 1 tests\)\ndigest: [0-9a-f]{64}\n$/,
+    stdout: /^ok: .*\(2 allow, 1 deny, 1 services, 1 tests\)\ndigest: [0-9a-f]{64}\nnote: /,
   });
   t.match(await policy('validate', file('empty.json')), { code: 0 });
   t.match(JSON.parse((await policy('validate', '--json')).stdout), { valid: true });
+});
+
+t.test('a rule for plain HTTP is valid, and validate says that it admits nothing today', async (t) => {
+  const text =
+    /\nnote: rule `allow\/p\.example\.org` is for plain HTTP, which no listener serves yet: it admits nothing/;
+  t.match(await policy('validate', file('good.json')), { code: 0, stdout: text });
+  t.match(await policy('validate', file('empty.json')), { stdout: /^ok: .*\ndigest: [0-9a-f]{64}\n$/ });
+  const { stdout } = await policy('validate', file('good.json'), '--json');
+  t.match(JSON.parse(stdout), { notes: [/^rule `allow\/p\.example\.org`/] });
+});
+
+t.test(
+  'a document with names as keys is shown the list form, and told that the short form is Nix',
+  async (t) => {
+    const { stderr } = await policy('validate', file('keyed.json'));
+    t.match(stderr, /\/allow: .* is not a list\n {2}help: write a list, as in \[\{"host": "[^\n]*\.nix file/);
+    t.match(stderr, /\/tests: .* is not a list\n {2}help: write a list, as in \[\{"target": "/);
+  },
+);
+
+t.test('a host that is not ASCII is refused with its ACE spelling, as text and as JSON', async (t) => {
+  const [said, json] = await Promise.all([
+    policy('check', 'bücher.example'),
+    policy('check', 'bücher.example:8443', '--json'),
+  ]);
+  t.match(said, { code: 1, stdout: /hint: write the ACE form `xn--bcher-kva\.example`\n/ });
+  t.notMatch(said.stdout, /more: |lower-case/);
+  t.match(JSON.parse(json.stdout), [{ hint: 'write the ACE form `xn--bcher-kva.example`' }]);
+});
+
+t.test('a URL is answered with its host and port, a single label with the host it begins', async (t) => {
+  const targets = {
+    'https://github.com/foo': 'github.com:443',
+    'HTTP://GitHub.com.?x=1': 'github.com:80',
+    'https://github.com:8443': 'github.com:8443',
+    github: 'github.com:443',
+    'GitHub:22': 'github.com:443',
+    'https://user:secret@github.com/': undefined,
+    'https://192.0.2.1/': undefined,
+    'https://https://github.com': undefined,
+    nothing: undefined,
+    '': undefined,
+  };
+  const { stdout } = await policy('check', ...Object.keys(targets), '--json');
+  const answers = JSON.parse(stdout) as { didYouMean?: string }[];
+  t.same(
+    answers.map(({ didYouMean }) => didYouMean),
+    Object.values(targets),
+  );
+  t.match((await policy('check', 'https://github.com/foo')).stdout, /\n +did you mean: github\.com:443\n/);
+});
+
+t.test('--version is that of the package', async (t) => {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+  t.match(await policy('--version'), { code: 0, stdout: `${version}\n`, stderr: '' });
 });
 
 t.test('show prints the policy in force with its digest (row 71)', async (t) => {

@@ -172,6 +172,12 @@ t.test('policy is not configuration: a file with rules, unknown keys or no objec
   t.match(problems(t, { file: '[]' }), [/not an object/]);
   t.match(problems(t, { file: '' }), [/is not JSON/]);
   t.match(problems(t, { file: '{} {}' }), [/is not JSON/]);
+  t.match(problems(t, { file: '{"maxTunnels": 1, "hints": true, "maxTunnels": 9}' }), [
+    /`.*config\.json` is not JSON settings: \/maxTunnels this key stands twice in one object$/,
+  ]);
+  t.match(problems(t, { file: '{"principals": [{"name": "a", "name": "b", "source": "10.0.0.2/32"}]}' }), [
+    /\/principals\/0\/name this key stands twice/,
+  ]);
   t.match(problems(t, { env: { SALLYPORT_CONFIG: '/nowhere/config.json' } }), [/cannot be read/]);
   t.throws(() => loadSettings({ flags: new Map(), env: {}, file: null }), {
     message: /no policy was given\nhelp: give --policy/,

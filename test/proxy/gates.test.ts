@@ -76,6 +76,21 @@ t.test('an IP address in any of its spellings is an address, never a name (failu
 });
 
 t.test(
+  'a server name on the list does not open the way to an address of the client: it is not dialled (failure 16)',
+  async (t) => {
+    const origin = await startOrigin(t);
+    const proxy = await startTestProxy(t, { policy, origin: origin.port });
+    const after = buildHello({ serverName: 'a.test' });
+    for (const authority of [`${publicAddress}:443`, '1.2.3.4:443', '[2606:4700::1111]:443']) {
+      const { status, body } = await proxy.connect(authority, { after });
+      t.match([status, body], [403, { reason: 'host_is_address' }], authority);
+    }
+    await proxy.closed(3);
+    t.same([proxy.asked, proxy.dialled, origin.sockets], [[], [], []]);
+  },
+);
+
+t.test(
   'brackets, zone ids, userinfo, bad ports and odd bytes in the authority are 400 (failures 1, 5, 6, 9, 10)',
   async (t) => {
     const { said, asked } = await verdicts(t, [

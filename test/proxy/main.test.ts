@@ -1,4 +1,5 @@
 // Holds `sallyport proxy` as people run it: with which policies it starts, what it opens, how it reloads and how it ends.
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -57,6 +58,13 @@ t.test(
     t.match(
       ends.map(({ stderr }) => stderr),
       [/not an object/, /empty/, /does not exist/, /alow/, /no policy was given/],
+    );
+    t.same(
+      ends
+        .slice(0, 4)
+        .filter(({ stderr }, i) => !stderr.startsWith(`error: policy \`${join(folder, files[i] ?? '')}\` `)),
+      [],
+      'each names the file',
     );
   },
 );
@@ -191,6 +199,72 @@ t.test(
     t.equal(await askFor(proxy.port, 'a.example.com:443'), 'no_rule_matched');
   },
 );
+
+t.test(
+  'a reload is logged whatever asked for it: the operator, or the file alone, good and bad',
+  async (t) => {
+    const { folder, policy, write } = await policyFolder(t, '{}');
+    const admin = join(folder, 'admin.sock');
+    const proxy = await startProxyProcess(t, [
+      '--policy',
+      policy,
+      '--listen',
+      '127.0.0.1:0',
+      '--admin',
+      admin,
+    ]);
+    const client = await adminClient(admin);
+    t.teardown(async () => await client.close());
+    t.match(await client.post('/reload'), { status: 200 });
+    t.match(await proxy.logged('policy reloaded'), { ok: true, changed: false });
+    await write('[]');
+    t.match(await proxy.logged('policy not reloaded: the last good one stays in force'), {
+      error: `policy \`${policy}\` cannot be used: `,
+    });
+    await write(allowA);
+    t.match(await proxy.logged('policy reloaded'), { ok: true, changed: true });
+  },
+);
+
+t.test(
+  'one digest: what `policy show` prints is in force and stands in each decision (row 71)',
+  async (t) => {
+    const { policy, hosts } = await policyFolder(t, allowA, hostsA);
+    const options = ['--policy', policy, '--listen', '127.0.0.1:0', '--hosts', hosts];
+    const proxy = await startProxyProcess(t, [...options, '--metrics', '127.0.0.1:0']);
+    const show = [join(import.meta.dirname, '../../policy/cli.ts'), 'show', '--json', '--policy', policy];
+    const shown = JSON.parse(execFileSync(process.execPath, show, { encoding: 'utf8' })) as {
+      policy: string;
+    };
+    const health = await fetch(`http://127.0.0.1:${proxy.metricsPort}/healthz`);
+    t.same(await health.json(), { status: 'ok', policy: shown.policy });
+    const refused = await ask(proxy.port, connectHead('b.example.com:443'));
+    t.equal(refused.body['policy'], shown.policy);
+    proxy.child.kill('SIGTERM');
+    const events = assertAuditLines(t, (await proxy.ended).stdout);
+    t.same(
+      events.map(({ event, policy: digest }) => [event, digest]),
+      [
+        ['decision', shown.policy],
+        ['close', shown.policy],
+      ],
+    );
+  },
+);
+
+t.test('a misspelt environment variable is warned of with what was meant, and is no error', async (t) => {
+  const { policy } = await policyFolder(t, '{}');
+  const env = { SALLYPORT_LISTNE: '1', SALLYPORT_STATE_DIR: '/x', SALLYPORT_MAX_TUNNELS: '5', PATH: '/x' };
+  const shown = await runSallyport(['config', 'show', '--policy', policy], env);
+  t.equal(shown.status, 0);
+  t.match(shown.stderr, /^warning: `SALLYPORT_LISTNE`: .*\nhelp: did you mean SALLYPORT_LISTEN\? .*\n$/u);
+  const listenOnNothing = ['proxy', '--policy', policy, '--listen', '192.0.2.1:1'];
+  const ran = await runSallyport(listenOnNothing, { SALLYPORT_LISTNE: '1' });
+  t.match(ran, {
+    status: 69,
+    stderr: /"variable":"SALLYPORT_LISTNE","help":"did you mean SALLYPORT_LISTEN\?/u,
+  });
+});
 
 t.test('audit sink gone: every client is refused with audit_unavailable until it is back', async (t) => {
   const { folder, policy, hosts } = await policyFolder(t, '{}', hostsA);

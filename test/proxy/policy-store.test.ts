@@ -5,11 +5,26 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import type { Policy } from '../../policy/index.ts';
-import { openPolicyStore, type PolicyStore } from '../../proxy/policy-store.ts';
+import { openPolicyStore, type PolicyStore, type ReloadResult } from '../../proxy/policy-store.ts';
 import { buildHello } from '../helpers/hello.ts';
 import { startEcho } from '../helpers/origin.ts';
 import { closed, connectHead, dialProxy, readBytes, readReply, type Reply } from '../helpers/proxy-client.ts';
-import { allowing, publicAddress, startTestProxy, type TestProxy } from '../helpers/proxy.ts';
+import {
+  allowing,
+  publicAddress,
+  startTestProxy,
+  type TestProxy,
+  type TestProxyOptions,
+} from '../helpers/proxy.ts';
+
+const quiet = { services: [], clock: Date.now, onReload: (): void => {} };
+
+/** A proxy that reloads when it is told, and then only: its watch would count attempts of its own, and be first at times. */
+async function startUnwatched(t: Test, options: TestProxyOptions): Promise<TestProxy> {
+  const proxy = await startTestProxy(t, options);
+  proxy.deps.policyStore.close();
+  return proxy;
+}
 
 /** An open tunnel to `host` that has carried its hello both ways. */
 async function openTunnel(proxy: TestProxy, host: string, shape: { ech?: boolean } = {}): Promise<Reply> {
@@ -31,7 +46,7 @@ t.test('a reload that narrows cuts exactly the tunnels it no longer admits (feat
   const ech = (more: object): object => ({ host: 'ech.test', reason: 'test', ...more });
   const wide = allowing('stay.test', 'gone.test', 'denied.test');
   const before = { allow: [...wide.allow, pinned(['93.184.215.0/24']), ech({ ech: 'allow' })] };
-  const proxy = await startTestProxy(t, { policy: before, origin: origin.port });
+  const proxy = await startUnwatched(t, { policy: before, origin: origin.port });
   const stay = await openTunnel(proxy, 'stay.test');
   const cut = [
     await openTunnel(proxy, 'gone.test'),
@@ -69,7 +84,7 @@ t.test('a reload that narrows cuts exactly the tunnels it no longer admits (feat
 
 t.test('a reload that widens or says the same cuts nobody', async (t) => {
   const origin = await startEcho(t);
-  const proxy = await startTestProxy(t, { policy: allowing('a.test'), origin: origin.port });
+  const proxy = await startUnwatched(t, { policy: allowing('a.test'), origin: origin.port });
   const tunnel = await openTunnel(proxy, 'a.test');
   const { current } = proxy.deps.policyStore;
   t.match(await proxy.deps.policyStore.reload(), { ok: true, changed: false, severed: 0 });
@@ -88,7 +103,7 @@ t.test(
     const answers = async (host: string): Promise<readonly string[]> =>
       host === 'slow.test' ? await answer : [publicAddress];
     const policy = allowing('slow.test', 'silent.test', 'late.test');
-    const proxy = await startTestProxy(t, { policy, origin: origin.port, answers });
+    const proxy = await startUnwatched(t, { policy, origin: origin.port, answers });
     const resolving = await dialProxy(proxy.port);
     resolving.write(connectHead('slow.test:443'));
     const sniffing = await proxy.connect('silent.test:443');
@@ -115,7 +130,7 @@ t.test(
 t.test(
   'a bad reload keeps the last good policy and says so, whatever is wrong with it (failure 45)',
   async (t) => {
-    const proxy = await startTestProxy(t, { policy: allowing('a.test') });
+    const proxy = await startUnwatched(t, { policy: allowing('a.test') });
     const { policyStore } = proxy.deps;
     const { digest } = policyStore.current;
     const failing = { ...allowing('a.test', 'b.test'), tests: [{ target: 'b.test:443', expect: 'deny' }] };
@@ -142,7 +157,7 @@ t.test(
 );
 
 t.test('no sequence of reloads ever lets the canary through (failure 45)', async (t) => {
-  const proxy = await startTestProxy(t, { policy: {} });
+  const proxy = await startUnwatched(t, { policy: {} });
   const documents = fc.constantFrom<object | string>({}, '', '[]', 'null', allowing('a.test'), {
     deny: [{ host: 'a.test', reason: 'x' }],
   });
@@ -166,8 +181,7 @@ t.test(
     const directory = await mkdtemp(join(tmpdir(), 'sallyport-store-'));
     t.teardown(async () => await rm(directory, { recursive: true }));
     const path = join(directory, 'policy.json');
-    const open = async (): Promise<PolicyStore> =>
-      await openPolicyStore({ path, services: [], clock: Date.now, sever: () => 0 });
+    const open = async (): Promise<PolicyStore> => await openPolicyStore({ path, ...quiet, sever: () => 0 });
     await t.rejects(open(), /does not exist/u);
     for (const text of ['', '[]', 'null', '{"tests":[{"target":"a.test:443","expect":"allow"}]}']) {
       await writeFile(path, text);
@@ -188,7 +202,7 @@ async function watchedStore(
     wake(policy);
     return 0;
   };
-  const store = await openPolicyStore({ path, services: [], clock: Date.now, sever });
+  const store = await openPolicyStore({ path, ...quiet, sever });
   t.teardown(() => store.close());
   return { store, next: async () => await new Promise((resolve) => (wake = resolve)) };
 }
@@ -224,8 +238,30 @@ t.test(
   },
 );
 
+t.test('every attempt is told of once, good or bad, whether the file or a caller asked for it', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'sallyport-told-'));
+  t.teardown(async () => await rm(directory, { recursive: true }));
+  const path = join(directory, 'policy.json');
+  await writeFile(path, '{}');
+  const told: ReloadResult[] = [];
+  let wake: () => void = () => {};
+  const onReload = (result: ReloadResult): void => {
+    told.push(result);
+    wake();
+  };
+  const store = await openPolicyStore({ path, ...quiet, sever: () => 0, onReload });
+  t.teardown(() => store.close());
+  const asked = await store.reload();
+  t.same(told, [asked], 'asked for');
+  const heard = new Promise<void>((resolve) => (wake = resolve));
+  await writeFile(path, '[]');
+  await heard;
+  t.match(told[1], { ok: false, digest: asked.digest });
+  t.match(told[1]?.error, `policy \`${path}\` cannot be used: `, 'it names the file');
+});
+
 t.test('reloads run one at a time, and those that wait share the next', async (t) => {
-  const proxy = await startTestProxy(t, { policy: allowing('a.test') });
+  const proxy = await startUnwatched(t, { policy: allowing('a.test') });
   const { policyStore } = proxy.deps;
   const first = policyStore.reload();
   await proxy.writePolicy(allowing('b.test'));

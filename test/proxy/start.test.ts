@@ -1,7 +1,7 @@
 // A whole proxy as it is shipped: its own resolver, dial, audit, metrics, services, signals of life and way to end.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -265,7 +265,12 @@ t.test(
   'as root it becomes the user it is told, with no other groups, once it listens',
   { skip: process.getuid?.() !== 0 && 'not root' },
   async (t) => {
-    const { policy } = await policyFolder(t, '{}');
+    const { policy, folder } = await policyFolder(t, '{}');
+    await chmod(folder, 0o755);
+    const groups = process.getgroups?.() ?? [];
+    // What it is started with, so that there is something to give up.
+    process.setgroups?.([4, 24]);
+    t.teardown(() => process.setgroups?.(groups));
     const options = ['--policy', policy, '--listen', '127.0.0.1:0', '--user', '65534:65534'];
     const { child } = await startProxyProcess(t, options);
     const status = await readFile(`/proc/${child.pid}/status`, 'utf8');

@@ -71,6 +71,78 @@ t.test(
   },
 );
 
+t.test('a malformed request is told what to send instead, its ACE spelling for one', async (t) => {
+  const proxy = await startTestProxy(t, { policy });
+  const told = async (authority: string) => {
+    const { status, body } = await proxy.send(Buffer.from(connectHead(authority)));
+    t.match([status, body], [400, { reason: 'request_malformed', detail: /./u }], authority);
+    return [body['hint'], body['didYouMean']];
+  };
+  t.same(await told('bücher.a.test:443'), ['write the ACE form `xn--bcher-kva.a.test`', undefined]);
+  t.same(await told('https://api.a.test/x'), ['leave out the scheme and the path', 'api.a.test:443']);
+  t.match(await told('api:443'), [/full name/u, 'api.a.test:443']);
+  const bytes = Buffer.from(connectHead('b\xfccher.a.test:443'), 'latin1');
+  t.match((await proxy.send(bytes)).body['hint'], /ACE form/u, 'not even UTF-8');
+  t.same([proxy.asked, proxy.bugs], [[], []]);
+});
+
+t.test(
+  'a password or a token in the request line is in no answer and no record, however it is spelt',
+  async (t) => {
+    const proxy = await startTestProxy(t, { policy });
+    const shown: Readonly<Record<string, string>> = {
+      'user:SECRET@api.a.test': 'api.a.test',
+      'user:SECRET@api.a.test:443': 'api.a.test:443',
+      'SECRET@api.a.test:443': 'api.a.test:443',
+      'user:SECRET': 'user:',
+      'user:SECRET:443': 'user:',
+      'user:SECRET@': '',
+      'user:SECRET/SECRET@api.a.test:443': '',
+      'user:a@SECRET@api.a.test:443': 'api.a.test:443',
+      'user%3ASECRET%40api.a.test:443': 'user',
+      'https://u:SECRET@api.a.test': 'api.a.test',
+      'https://u:SECRET@api.a.test:443/SECRET?token=SECRET#SECRET': 'api.a.test:443',
+      'https://api.a.test/p?token=SECRET': 'api.a.test',
+      'https://api.a.test/SECRET@SECRET': '',
+      'HTTPS://api.a.test:443/?mail=SECRET@a.test': '',
+      '//api.a.test/SECRET': '',
+      'api.a.test:443/?token=SECRET': 'api.a.test:443',
+      'api.a.test:443?SECRET': 'api.a.test:443',
+      'api.a.test:443#SECRET': 'api.a.test:443',
+      'api.a.test/SECRET:443': 'api.a.test',
+      'api.a.test?token=SECRET:443': 'api.a.test',
+      'api.a.test:443;token=SECRET': 'api.a.test:443',
+      'api.a.test:443%2FSECRET': 'api.a.test:443',
+      'api.a.test\\SECRET:443': 'api.a.test',
+      'api.a.test:SECRET': 'api.a.test:',
+      'api.a.test:-443': 'api.a.test:-443',
+      '[::1]:SECRET': '[::1]:',
+      '[::1]SECRET:443': '[::1]:',
+      '2001:db8::1:443': '2001:db8::1:443',
+      [`https://api.a.test/${'p'.repeat(400)}?token=SECRET`]: 'api.a.test',
+    };
+    const found: Record<string, string> = {};
+    const told: string[] = [];
+    for (const authority of Object.keys(shown)) {
+      const { status, head, body } = await proxy.connect(authority, { lines: ['Host: api.a.test:443'] });
+      t.match([status, body['reason']], [400, 'request_malformed'], authority);
+      found[authority] = String(body['host']);
+      told.push(`${head}${JSON.stringify(body)}`);
+    }
+    const get = await proxy.send('GET https://u:SECRET@api.a.test/SECRET?SECRET HTTP/1.1\r\n\r\n');
+    await proxy.closed(told.length + 1);
+    t.same(found, shown, 'what is left says which host was meant');
+    const all = [
+      ...told,
+      `${get.head}${JSON.stringify(get.body)}`,
+      proxy.decisions,
+      proxy.closes,
+      proxy.bugs,
+    ];
+    t.notMatch(JSON.stringify(all), /SECRET/iu);
+  },
+);
+
 t.test('metrics and admin paths do not exist on the proxy port (failure 61)', async (t) => {
   const proxy = await startTestProxy(t, { policy });
   for (const path of ['/metrics', '/healthz', '/tunnels', '/policy']) {
