@@ -7,6 +7,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Ended, RunningCommand } from './backends/index.ts';
+import { auditSize } from './denied.ts';
 import { proxyVariables, wantedVariables } from './environment.ts';
 import type { RunOptions } from './options.ts';
 import { signal } from './processes.ts';
@@ -35,6 +36,7 @@ export async function runEnvOnly(options: RunOptions, context: RunContext): Prom
   });
   const address = '127.0.0.1';
   const port = await freePort(address);
+  const auditStart = await auditSize(options.audit);
   const files = await proxyFiles(directory, options, context.caller.uid);
   await files.writePolicy(policy.text);
   const proxy = await startProxyPart(directory, {
@@ -63,7 +65,14 @@ export async function runEnvOnly(options: RunOptions, context: RunContext): Prom
     { timeoutMs: options.timeoutMs, stop: context.stop },
     context.voice,
   );
-  return { ...outcome, policy: policy.digest, gate: [], drops: {}, startedAt };
+  return {
+    ...outcome,
+    policy: policy.digest,
+    gate: [],
+    drops: {},
+    startedAt,
+    audit: { start: auditStart, command: auditStart },
+  };
 }
 
 /** A port that was free a moment ago. The proxy refuses to start if somebody else was faster. */

@@ -16,6 +16,10 @@ export interface EnvironmentSpec {
 const namePattern = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 const reserved = /^(SALLYPORT_|SPENV_)/;
 
+/** PATH in the sandbox: directories of the system that only root can change. */
+export const sandboxPath =
+  '/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/run/current-system/sw/bin';
+
 /** The fixed part; HOME and PATH are those of the sandbox, not the caller's. */
 const base: readonly (readonly [string, string])[] = [
   ['HOME', '/home/agent'],
@@ -24,7 +28,7 @@ const base: readonly (readonly [string, string])[] = [
   ['SHELL', '/bin/sh'],
   ['TMPDIR', '/tmp'],
   ['LANG', 'C.UTF-8'],
-  ['PATH', '/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/run/current-system/sw/bin'],
+  ['PATH', sandboxPath],
 ];
 
 /** The whole environment of a command in a sandbox. Throws RunRefused when an asked-for name is bad or not set. */
@@ -90,7 +94,16 @@ export function wantedVariables(
   });
 }
 
+/** The variables that lead to the proxy; another value would only lead to nowhere. */
+const ofRunner: ReadonlySet<string> = new Set(
+  proxyVariables({ id: '', proxy: { address: '', port: 0 }, direct: [] }).keys(),
+);
+
 function checkName(name: string): void {
+  if (ofRunner.has(name)) {
+    const own = 'leave it out; a name or port beyond the proxy is a matter of the policy, or of --service';
+    throw new RunRefused('usage', `--env \`${name}\` is set by the runner itself`, own);
+  }
   if (namePattern.test(name) && !reserved.test(name)) return;
   const help =
     'use letters, digits and `_`, not starting with a digit; SALLYPORT_ names belong to the runner';

@@ -14,7 +14,7 @@ import { RunRefused } from './refusal.ts';
 import type { Resource } from './resource.ts';
 import { pool, type Slot } from './slot.ts';
 
-const watchMs = 2000;
+const watchMs = 1000;
 
 /** Packets dropped so far, by class. */
 export type Drops = ReadonlyMap<DropClass, number>;
@@ -74,7 +74,7 @@ function asRefusal(error: unknown): unknown {
   });
 }
 
-/** Who is told about the fence, at once and then every 2 s. */
+/** Who is told about the fence, at once and then every second. */
 export interface FenceListener {
   report(state: FenceState): Promise<void>;
 }

@@ -1,10 +1,11 @@
 // Runs into the walls, twice: as the sandbox is (the kernel has no route), then with a route lent for a moment, so that the packets
-// really meet the fence and its counters show it.
+// really meet the fence and its counters show it. Brings back what was seen; judges nothing.
 import { createServer, connect } from 'node:net';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Drops } from './fence-part.ts';
-import type { GateSpec, ProbeResult } from './gate.ts';
+import type { GateSpec } from './gate.ts';
+import type { GateSignals, WallSignal } from './gate-judge.ts';
 import { ipv6Link, wallsOf, type Wall } from './gate-walls.ts';
 import { hasIpv6, setDefaultRoute, setIpv6 } from './network.ts';
 import { tool } from './exec.ts';
@@ -14,32 +15,26 @@ import { createResources, type Resource } from './resource.ts';
 const limitMs = 3000;
 const pollMs = 10;
 
-/** Codes by which the kernel says that there is no way, before a packet is made. */
-const noWay: ReadonlySet<string> = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL', 'EAFNOSUPPORT']);
-
 /** What was seen of one wall so far. */
-interface Sight {
-  readonly wall: Wall;
-  /** The kernel's word without a route; '' until it came. */
-  unrouted: string;
-  /** Set when something came back that should not. */
-  leak: string;
-  rose: boolean;
-}
+type Sight = { -readonly [Key in keyof WallSignal]: WallSignal[Key] };
 
-/** Tries every wall. The results are in the order of the table. */
-export async function tryWalls(prober: Prober, spec: GateSpec): Promise<readonly ProbeResult[]> {
+/** Tries every wall. */
+export async function tryWalls(
+  prober: Prober,
+  spec: GateSpec,
+): Promise<Pick<GateSignals, 'walls' | 'listenerTouches'>> {
   const resources = createResources();
   try {
     const sink = await openSink(spec.slot.proxy);
     await resources.add(sink);
-    const walls = wallsOf(spec.slot, sink.port);
-    const usable = (await hasIpv6()) ? walls : walls.filter((wall) => wall.kind !== 'udp6');
-    const sights = usable.map((wall): Sight => ({ wall, unrouted: '', leak: '', rose: false }));
+    const hasSix = await hasIpv6();
+    const walls = wallsOf(spec.slot, sink.port).map((wall): Sight => {
+      return { wall, tried: hasSix || wall.kind !== 'udp6', unrouted: '', leak: '', rose: false };
+    });
+    const sights = walls.filter(({ tried }) => tried);
     await withoutRoute(prober, sights);
     await withRoute(prober, spec, sights);
-    const isSinkSilent = sink.touches() === 1;
-    return sights.map((sight) => judge(sight, isSinkSilent));
+    return { walls, listenerTouches: sink.touches() };
   } finally {
     await resources.releaseAll();
   }
@@ -57,10 +52,7 @@ async function openSink(address: string): Promise<Resource & { readonly port: nu
   await once(server, 'listening');
   const bound = server.address();
   const port = typeof bound === 'object' && bound !== null ? bound.port : 0;
-  const control = connect(port, address);
-  control.on('error', () => undefined);
-  control.resume();
-  await once(control, 'close');
+  await touch(port, address);
   return {
     name: 'host port',
     port,
@@ -69,6 +61,16 @@ async function openSink(address: string): Promise<Resource & { readonly port: nu
       server.close();
     },
   };
+}
+
+/** The host's own visit. It ends in time whatever a rule of somebody else's does to it: then nobody was heard, which fails the probe. */
+async function touch(port: number, address: string): Promise<void> {
+  const control = connect({ port, host: address, timeout: limitMs });
+  const end = (): void => void control.destroy();
+  control.on('timeout', end).on('error', end).resume();
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  control.once('close', () => resolve());
+  await closed;
 }
 
 async function withoutRoute(prober: Prober, sights: readonly Sight[]): Promise<void> {
@@ -131,22 +133,6 @@ function send(prober: Prober, wall: Wall, round: string, onEnd: (error: string) 
 
 function pingWord(said: string): string {
   return /network is unreachable/i.test(said) ? 'ENETUNREACH' : said.trim().split('\n').at(-1) || 'ended';
-}
-
-function judge({ wall, unrouted, leak, rose }: Sight, isSinkSilent: boolean): ProbeResult {
-  const name = `no ${wall.name}`;
-  const isHostPort = wall.counter === 'host';
-  const problems = [
-    leak,
-    wall.isRouted && !noWay.has(unrouted)
-      ? `without a route the kernel said \`${unrouted || 'nothing'}\``
-      : '',
-    rose ? '' : `counter \`${wall.counter}\` did not rise`,
-    isHostPort && !isSinkSilent ? 'the host listener was reached, or is deaf to the host itself' : '',
-  ].filter((problem) => problem !== '');
-  if (problems.length > 0) return { name, ok: false, signal: problems.join('; ') };
-  const first = isHostPort ? 'the listener stayed silent' : `${unrouted} without a route`;
-  return { name, ok: true, signal: `${first}, counter \`${wall.counter}\` rose` };
 }
 
 /** Asks again until it is so or `limitMs` have passed: the kernel has no event for a counter. */

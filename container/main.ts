@@ -1,6 +1,8 @@
 // The `sallyport` command: finds the subcommand, loads only that one, and hands it the environment. Does nothing itself.
 import { Command, CommanderError } from 'commander';
-import { exitCodes } from './refusal.ts';
+import manifest from '../package.json' with { type: 'json' };
+import { exitCodes, RunRefused } from './refusal.ts';
+import { refusedReport } from './report.ts';
 import type { Caller } from './options.ts';
 
 interface Subcommand {
@@ -59,13 +61,17 @@ Of the others: 0 done, 1 the answer is no, 2 bad use, 69 this machine cannot.
 /** Carries out `argv` (without node and script) and gives the exit status; commands may also set process.exitCode. */
 export async function main(argv: readonly string[], caller: Caller): Promise<void> {
   const words = argv[0] === 'help' && argv.length === 2 ? [argv[1] ?? '', '--help'] : argv;
+  const isJson = wantsReport(words);
   const program = new Command('sallyport')
     .description("the one guarded way out of an agent's sandbox")
+    .version(manifest.version)
     .enablePositionalOptions()
+    .showHelpAfterError('help: `sallyport --help` lists the commands')
     .addHelpText('after', helpText)
     .exitOverride();
   for (const one of subcommands) {
-    if (one.name === words[0]) program.addCommand(endTogether(await one.load(caller)));
+    if (one.name === words[0])
+      program.addCommand(endTogether(await one.load(caller), `sallyport ${one.name}`, isJson));
     else program.command(one.name).description(one.summary);
   }
   try {
@@ -73,17 +79,33 @@ export async function main(argv: readonly string[], caller: Caller): Promise<voi
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     process.exitCode = error.exitCode === 0 ? 0 : 2;
+    if (isJson && error.exitCode !== 0) process.stderr.write(jsonOf(error));
   }
 }
 
-/** Commander's own ends (bad option, help) come back as errors instead of leaving the process half-way. */
-function endTogether(command: Command): Command {
-  for (const below of command.commands) endTogether(below);
-  return command.exitOverride();
+/** Whether `sallyport run --json` was asked for, in words that may be wrong. What follows `--` is the command's. */
+function wantsReport(words: readonly string[]): boolean {
+  const end = words.indexOf('--');
+  return words[0] === 'run' && words.slice(1, end === -1 ? undefined : end).includes('--json');
+}
+
+function jsonOf(error: CommanderError): string {
+  const message = error.message.replace(/^error: /, '');
+  const refusal = new RunRefused('usage', message, '`sallyport run --help` lists the flags');
+  return `${JSON.stringify(refusedReport(refusal, Math.round(performance.now()) / 1000, []))}\n`;
+}
+
+/** Commander's own ends (bad option, help) come back as errors instead of leaving the process half-way, and say where the help is. */
+function endTogether(command: Command, path: string, isSilent: boolean): Command {
+  for (const below of command.commands) endTogether(below, `${path} ${below.name()}`, isSilent);
+  if (isSilent) command.configureOutput({ writeErr: () => undefined });
+  const what = command.commands.length > 0 ? 'commands' : 'flags';
+  return command.exitOverride().showHelpAfterError(`help: \`${path} --help\` lists the ${what}`);
 }
 
 if (import.meta.main) {
-  // A reader such as `head` may close early; what is left to do is still done.
+  // A reader such as `head` may close early; what is left to do, giving back above all, is still done.
   process.stdout.on('error', () => undefined);
+  process.stderr.on('error', () => undefined);
   await main(process.argv.slice(2), { environment: process.env, uid: process.geteuid?.() ?? 0 });
 }

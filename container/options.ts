@@ -1,8 +1,17 @@
-// What `sallyport run` was asked for, and what follows from it alone: ports, aliases, places. Reads flags that are only of the runner; the
-// proxy reads its own again, strictly.
+// What `sallyport run` was asked for, and what follows from it alone: ports, aliases, places. Makes nothing.
 import { join, resolve } from 'node:path';
 import type { HostAlias } from './backends/index.ts';
-import { chooseRunId, printable } from './names.ts';
+import { wantedVariables } from './environment.ts';
+import {
+  readEndpoint,
+  readListen,
+  readPort,
+  readService,
+  readTimeout,
+  type ServiceFlag,
+  type ServicePort,
+} from './flag-values.ts';
+import { chooseRunId } from './names.ts';
 import { RunRefused } from './refusal.ts';
 
 /** Flags as commander gives them; see run-command.ts for their help. */
@@ -32,8 +41,7 @@ export interface Caller {
 export interface RunOptions {
   readonly id: string;
   readonly policy: string;
-  /** `alias=host:port`, as given. */
-  readonly services: readonly string[];
+  readonly services: readonly ServiceFlag[];
   readonly hostPorts: readonly number[];
   readonly timeoutMs: number | null;
   readonly wantedEnvironment: readonly string[];
@@ -64,17 +72,23 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
   if (flags.envOnly === true && flags.workspace !== undefined) {
     throw usage('--workspace needs a sandbox, and --env-only has none', 'leave out one of the two');
   }
+  const services = (flags.service ?? []).map(readService);
+  const hostPorts = (flags.hostPort ?? []).map((text) => readPort('--host-port', text));
+  // The policy may bring more of both; what is wrong with the flags alone is said first.
+  aliasesOf(services, hostPorts);
+  portsOf(services, hostPorts);
+  wantedVariables(flags.env ?? [], caller.environment);
   return {
     id,
     policy: resolve(flags.policy),
-    services: flags.service ?? [],
-    hostPorts: (flags.hostPort ?? []).map((text) => readPort('--host-port', text)),
+    services,
+    hostPorts,
     timeoutMs: flags.timeout === undefined ? null : readTimeout(flags.timeout),
     wantedEnvironment: flags.env ?? [],
     workspace: flags.workspace ?? null,
-    metrics: flags.metrics ?? null,
+    metrics: flags.metrics === undefined ? null : readListen('--metrics', flags.metrics),
     hosts: flags.hosts === undefined ? null : resolve(flags.hosts),
-    resolver: flags.resolver ?? [],
+    resolver: (flags.resolver ?? []).map((text) => readEndpoint('--resolver', text)),
     state,
     audit: flags.audit === undefined ? join(state, 'audit', `${id}.jsonl`) : resolve(flags.audit),
     isJson: flags.json ?? false,
@@ -94,42 +108,6 @@ export function stateDirectory({ environment, uid }: Caller): string {
   );
 }
 
-function readPort(flag: string, text: string): number {
-  const port = /^[1-9][0-9]{0,4}$/.test(text) ? Number(text) : 0;
-  if (port >= 1 && port <= 65_535) return port;
-  throw usage(`${flag} \`${printable(text)}\` is not a port`, 'give 1 to 65535');
-}
-
-const maxTimeoutS = 31 * 24 * 3600;
-
-function readTimeout(text: string): number {
-  const seconds = /^[0-9]{1,7}(\.[0-9]{1,3})?$/.test(text) ? Number(text) : 0;
-  if (seconds > 0 && seconds <= maxTimeoutS) return Math.ceil(seconds * 1000);
-  throw usage(
-    `--timeout \`${printable(text)}\` is not a number of seconds`,
-    `give more than 0 and at most ${maxTimeoutS}`,
-  );
-}
-
-/** A service as far as the runner needs it. */
-export interface ServicePort {
-  readonly name: string;
-  readonly port: number;
-}
-
-/** Alias and port of each `--service`; the rest of its grammar is the policy's. Throws RunRefused (usage). */
-export function servicePorts(services: readonly string[]): readonly ServicePort[] {
-  return services.map((text) => {
-    const [, name, port] =
-      /^([a-z0-9][a-z0-9-]{0,62})=(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})$/.exec(text) ?? [];
-    if (name !== undefined && port !== undefined) return { name, port: readPort('--service', port) };
-    throw usage(
-      `--service \`${printable(text)}\` is not a service`,
-      'give one as alias=host:port, such as db=db.corp.example:5432',
-    );
-  });
-}
-
 /** Every port on the proxy's address. Throws RunRefused (usage) when two want the same one. */
 export function portsOf(services: readonly ServicePort[], hostPorts: readonly number[]): readonly number[] {
   const all = [proxyPort, ...services.map((service) => service.port), ...hostPorts];
@@ -141,9 +119,15 @@ export function portsOf(services: readonly ServicePort[], hostPorts: readonly nu
   );
 }
 
-/** The aliases under which services and host ports are reached from inside. */
+/** The aliases under which services and host ports are reached from inside. Throws RunRefused (usage) when one is given twice. */
 export function aliasesOf(services: readonly ServicePort[], hostPorts: readonly number[]): readonly string[] {
-  return [...services.map((service) => service.name), ...(hostPorts.length > 0 ? [hostAlias] : [])];
+  const names = services.map((service) => service.name);
+  const twice = names.find((name, index) => names.indexOf(name) < index);
+  if (twice === undefined) return [...names, ...(hostPorts.length > 0 ? [hostAlias] : [])];
+  throw usage(
+    `alias \`${twice}\` is given twice`,
+    'give each service an alias of its own; those of the policy count, too',
+  );
 }
 
 /** The sandbox's hosts file beyond localhost: every alias at the proxy's address. */

@@ -1,5 +1,5 @@
 // The two things the runner reads out of a compiled policy: its services, and one name to try at the launch gate. It decides nothing.
-import type { ServicePort } from './options.ts';
+import type { ServicePort } from './flag-values.ts';
 
 /** What a run needs to know of its policy. */
 export interface PolicyFacts {

@@ -1,4 +1,5 @@
 // The files a run's proxy works with: its policy and its audit, with the owners they need. Starts nothing.
+import { constants } from 'node:fs';
 import { chmod, chown, mkdir, open, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { RunOptions } from './options.ts';
@@ -21,7 +22,7 @@ export async function proxyFiles(directory: string, options: RunOptions, uid: nu
   return {
     config: {
       policy,
-      services: options.services,
+      services: options.services.map(({ text }) => text),
       hostPorts: options.hostPorts,
       resolver: options.resolver,
       ...(options.hosts === null ? {} : { hosts: options.hosts }),
@@ -49,19 +50,31 @@ async function writePolicy(file: string, text: string, isRoot: boolean): Promise
   await rename(draft, file);
 }
 
-/** The proxy writes it as its own user, also when it opens it again. */
-async function prepareAudit(file: string, isRoot: boolean): Promise<void> {
-  const handle = await open(file, 'a', 0o600).catch((error: unknown) => {
-    throw new RunRefused(
-      'usage',
-      `audit file \`${file}\` cannot be written`,
-      'give another --audit FILE in a directory that exists',
-      { cause: error },
-    );
-  });
+/**
+ * The proxy writes it as its own user, also when it opens it again. Only a file that is made here changes its owner: a name that leads to
+ * a device, another file or a file of somebody's is refused, for it would be given away.
+ */
+export async function prepareAudit(file: string, isRoot: boolean): Promise<void> {
+  const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
+  const flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
+  const made = await open(file, flags | O_CREAT | O_EXCL, 0o600).catch(() => undefined);
+  const handle =
+    made ??
+    (await open(file, flags).catch((cause: unknown) => {
+      throw unusable(file, 'cannot be written', cause);
+    }));
   try {
-    if (isRoot) await handle.chown(proxyId, proxyId);
+    const info = await handle.stat();
+    if (!info.isFile() || info.nlink !== 1) throw unusable(file, 'is not a plain file with one name');
+    if (isRoot && made !== undefined) await handle.chown(proxyId, proxyId);
+    else if (isRoot && info.uid !== proxyId)
+      throw unusable(file, 'was not made for an audit: it belongs to somebody else');
   } finally {
     await handle.close();
   }
+}
+
+function unusable(file: string, why: string, cause?: unknown): RunRefused {
+  const help = 'give another --audit FILE, one that is not there yet, in a directory that is';
+  return new RunRefused('usage', `audit file \`${file}\` ${why}`, help, { cause });
 }

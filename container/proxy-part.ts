@@ -5,6 +5,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { adminClient, compileForRun, type AdminClient } from '../proxy/index.ts';
+import { lastError, readable } from './proxy-words.ts';
 import { RunRefused } from './refusal.ts';
 import type { Resource } from './resource.ts';
 
@@ -77,7 +78,7 @@ export async function startProxyPart(directory: string, config: ProxyConfig): Pr
     name: 'proxy',
     admin,
     died: new Promise((resolve) => {
-      void ended(child).then((how) => isAsked || resolve(`${how}${said.text()}`));
+      void ended(child).then((how) => isAsked || resolve(ending(how, said)));
     }),
     async release() {
       isAsked = true;
@@ -118,12 +119,19 @@ async function untilReady(child: ChildProcess, said: Tail): Promise<void> {
   // Status 2 is bad use: what the proxy was told came from the caller's flags.
   const kind = child.exitCode === 2 ? 'usage' : 'boundary';
   const help = "the lines above are the proxy's own; `sallyport proxy --help` explains its settings";
-  throw new RunRefused(kind, `the proxy did not start: ${problem}${said.text()}`, help);
+  const words = readable(said.text());
+  const lines = words === '' ? '' : `\n${words}`;
+  throw new RunRefused(kind, `the proxy did not start: ${problem}${lines}`, help);
 }
 
 interface Tail {
-  /** The last of what was said on stderr, after a line break; empty when nothing was. */
+  /** The last of what was said on stderr. */
   text(): string;
+}
+
+function ending(how: string, said: Tail): string {
+  const error = lastError(said.text());
+  return error === undefined ? how : `${how}; ${error}`;
 }
 
 const tailBytes = 4096;
@@ -134,7 +142,7 @@ function tail(child: ChildProcess): Tail {
     kept = (kept + chunk).slice(-tailBytes);
   });
   child.stderr?.on('error', () => undefined);
-  return { text: () => (kept.trim() === '' ? '' : `\n${kept.trim()}`) };
+  return { text: () => kept };
 }
 
 async function ended(child: ChildProcess): Promise<string> {

@@ -1,10 +1,11 @@
 // `sallyport run` as a command: its flags and help, signals in, exit status and report out. The story is run.ts.
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
+import { deniedText, readDenied, type Denied } from './denied.ts';
 import { runEnvOnly } from './env-only.ts';
 import { readOptions, type Caller, type RunFlags, type RunOptions } from './options.ts';
 import { exitCodes } from './refusal.ts';
-import { createVoice, errorText, statusOf, type RunReport, type Voice } from './report.ts';
+import { createVoice, errorText, refusedReport, statusOf, type RunReport, type Voice } from './report.ts';
 import { createResources } from './resource.ts';
 import { runFenced, type RunContext, type RunResult } from './run.ts';
 import { stopStatus } from './supervise.ts';
@@ -26,8 +27,8 @@ export function runCommand(caller: Caller): Command {
       new Option('--policy <file>', 'policy, .json or .nix').default(defaultPolicy, 'the shipped allowlist'),
     )
     .option(
-      '--service <alias=host:port>',
-      'a named opaque TCP service, reached inside as alias:port (repeatable)',
+      '--service <alias=host:port[@addr]>',
+      'a named opaque TCP service, reached inside as alias:port; `@addr` after it allows a private address (repeatable)',
       more,
     )
     .option(
@@ -69,6 +70,7 @@ Examples:
   sallyport run -- curl -sS https://api.github.com
   sallyport run --policy team.nix --workspace ~/project --timeout 3600 -- claude -p "fix the tests"
   sallyport run --service db=db.corp.example:5432 -- psql -h db
+  sallyport run --service db=db.corp.example:5432@10.0.3.7 -- psql -h db
   sallyport run --host-port 8080 -- curl http://host.sallyport:8080/
 
 The exit status is the command's own (128 + n when signal n ended it), except:
@@ -99,13 +101,20 @@ async function runAndReport(flags: RunFlags, command: readonly string[], caller:
       stop: stop.signal,
       onReload: (reload) => signals.onReload(reload),
     });
-    const status = result?.status ?? (stop.signal.aborted ? stopStatus(stop.signal) : statusOf(error));
-    if (error !== undefined && !options.isJson && !stop.signal.aborted) write(errorText(error));
-    if (options.isJson)
-      write(`${JSON.stringify(report({ options, status, result, error, calledAt, voice }))}\n`);
+    const isStopped = stop.signal.aborted;
+    const status = result?.status ?? (isStopped ? stopStatus(stop.signal) : statusOf(error));
+    const denied = await deniedTo(options, result);
+    if (options.isJson) {
+      const told = { options, status, result, error, isStopped, calledAt, voice, denied };
+      write(`${JSON.stringify(report(told))}\n`);
+      return status;
+    }
+    if (error !== undefined && !isStopped) write(errorText(error));
+    if (denied.total > 0) write(`sallyport: ${deniedText(denied, options.audit)}\n`);
     return status;
   } catch (error) {
-    write(errorText(error));
+    const lines = refusedReport(error, seconds(calledAt, performance.now()), voice.events);
+    write(flags.json === true ? `${JSON.stringify(lines)}\n` : errorText(error));
     return statusOf(error);
   } finally {
     signals.release();
@@ -133,30 +142,38 @@ async function runAndRelease(
   }
 }
 
+/** The proxy has ended by now, so everything is written. An audit that cannot be read is no reason to fail a run that is over. */
+async function deniedTo(options: RunOptions, result: RunResult | undefined): Promise<Denied> {
+  const nothing = { total: 0, most: [] };
+  if (result === undefined) return nothing;
+  return await readDenied(options.audit, options.id, result.audit).catch(() => nothing);
+}
+
 interface Told {
   readonly options: RunOptions;
   readonly status: number;
   readonly result: RunResult | undefined;
   readonly error: unknown;
+  readonly isStopped: boolean;
   readonly calledAt: number;
   readonly voice: Voice;
+  readonly denied: Denied;
 }
 
-function report({ options, status, result, error, calledAt, voice }: Told): RunReport {
-  return {
+const early = 'interrupted before the command was started';
+
+function report({ options, status, result, error, isStopped, calledAt, voice, denied }: Told): RunReport {
+  const known = {
+    ...refusedReport(error, seconds(calledAt, performance.now()), voice.events),
     run: options.id,
     status,
-    ended: result?.ended ?? 'refused',
-    message: result?.message ?? (error instanceof Error ? error.message : null),
-    enforcement: options.isEnvOnly ? 'env' : 'fence',
-    policy: result?.policy ?? null,
     audit: options.audit,
-    seconds: seconds(calledAt, performance.now()),
-    startSeconds: result === undefined ? null : seconds(calledAt, result.startedAt),
-    drops: result?.drops ?? {},
-    gate: result?.gate ?? [],
-    events: voice.events,
   };
+  if (result === undefined) return isStopped ? { ...known, ended: 'interrupted', message: early } : known;
+  const { ended, message, policy, drops, gate } = result;
+  const enforcement = options.isEnvOnly ? 'env' : 'fence';
+  const startSeconds = seconds(calledAt, result.startedAt);
+  return { ...known, ended, message, enforcement, policy, startSeconds, drops, denied, gate };
 }
 
 function seconds(from: number, to: number): number {

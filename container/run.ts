@@ -1,18 +1,14 @@
 // The story of one run: preflight, sweep, slot, namespace, fence, link, proxy, launch gate, command, and everything back in reverse.
 import { backends, type Backend } from './backends/index.ts';
 import { buildBoundary, takePlace } from './boundary.ts';
+import { closeInherited } from './descriptors.ts';
+import { auditSize, type AuditSpan } from './denied.ts';
 import { sandboxEnvironment } from './environment.ts';
-import { watchFence, type FencePart } from './fence-part.ts';
-import { passGate, type ProbeResult } from './gate.ts';
-import {
-  aliasesOf,
-  hostsOf,
-  portsOf,
-  proxyPort,
-  servicePorts,
-  type Caller,
-  type RunOptions,
-} from './options.ts';
+import { keepWatch } from './fence-watch.ts';
+import { passGate } from './gate.ts';
+import { probeCount, type ProbeResult } from './gate-judge.ts';
+import { aliasesOf, hostsOf, portsOf, proxyPort, type Caller, type RunOptions } from './options.ts';
+import { oldNodeNote } from './node-note.ts';
 import { policyFacts } from './policy-facts.ts';
 import { preflight } from './preflight.ts';
 import { proxyFiles, type ProxyFiles } from './proxy-files.ts';
@@ -45,6 +41,7 @@ export interface RunResult extends Outcome {
   readonly gate: readonly ProbeResult[];
   readonly drops: Readonly<Record<string, number>>;
   readonly startedAt: number;
+  readonly audit: AuditSpan;
 }
 
 /**
@@ -52,15 +49,16 @@ export interface RunResult extends Outcome {
  * Throws RunRefused when the command was not started.
  */
 export async function runFenced(options: RunOptions, context: RunContext): Promise<RunResult> {
+  closeInherited();
   preflight({ uid: context.caller.uid, path: context.caller.environment['PATH'] ?? '' });
   const backend = await chooseBackend();
   const workspace = options.workspace === null ? null : await checkWorkspace(options.workspace);
-  if (workspace !== null) await warnWorkspace(workspace, context.voice);
+  if (workspace !== null) await warnWorkspace(workspace.path, context.voice);
   const policy = await compilePolicy(options.policy);
   const facts = policyFacts(policy.text);
-  const services = [...facts.services, ...servicePorts(options.services)];
-  const ports = portsOf(services, options.hostPorts);
+  const services = [...facts.services, ...options.services];
   const aliases = aliasesOf(services, options.hostPorts);
+  const ports = portsOf(services, options.hostPorts);
 
   const paths = await prepareState(options.state);
   await sweepFirst(paths, context.voice);
@@ -72,6 +70,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     wanted: options.wantedEnvironment,
     caller: context.caller.environment,
   });
+  const auditStart = await auditSize(options.audit);
   const files = await proxyFiles(directory, options, context.caller.uid);
   const { fence, proxy } = await buildBoundary(
     { names, slot, ports, directory, files, options, policy },
@@ -84,9 +83,10 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     allowed: facts.allowed,
     tunnels: async () => (await proxy.admin.get('/tunnels')).body,
   };
-  const gate = await passGate({ names, slot, fence, doorway });
+  const [gate, note] = await Promise.all([passGate({ names, slot, fence, doorway }), oldNodeNote()]);
+  const audit = { start: auditStart, command: await auditSize(options.audit) };
   await fence.zero();
-  await keepWatch(fence, proxy, context);
+  await keepWatch({ names, fence, proxy }, context);
   context.onReload(async () => await reload({ options, files, proxy, voice: context.voice }));
 
   context.stop.throwIfAborted();
@@ -105,7 +105,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   await command.begin();
   context.voice.tell({
     event: 'started',
-    message: `run ${options.id} is behind the fence (${gate.length} probes passed); audit: ${options.audit}`,
+    message: `run ${options.id} is behind the fence (${probeCount(gate)}); audit: ${options.audit}${note === null ? '' : `; ${note}`}`,
   });
   const startedAt = performance.now();
   const outcome = await supervise(
@@ -114,7 +114,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     context.voice,
   );
   const { drops } = await fence.state().catch(() => ({ drops: {} }));
-  return { ...outcome, policy: policy.digest, gate, drops, startedAt };
+  return { ...outcome, policy: policy.digest, gate, drops, startedAt, audit };
 }
 
 async function chooseBackend(): Promise<Backend> {
@@ -146,29 +146,6 @@ async function sweepFirst(paths: StatePaths, voice: Voice): Promise<void> {
       message: `run ${id}: ${name} could not be swept: ${error instanceof Error ? error.message : String(error)}`,
     });
   }
-}
-
-/** Health follows the kernel: the proxy is told at once and every two seconds, and so is the caller when it changes. */
-async function keepWatch(
-  fence: FencePart,
-  proxy: ProxyPart,
-  { resources, voice }: RunContext,
-): Promise<void> {
-  let wasOk = true;
-  const watch = await watchFence(fence, {
-    async report(state) {
-      if (wasOk && !state.ok)
-        voice.tell({
-          event: 'fence_broken',
-          message: `the fence is not as planned: ${state.problems.join('; ')}`,
-        });
-      if (!wasOk && state.ok)
-        voice.tell({ event: 'fence_restored', message: 'the fence is as planned again' });
-      wasOk = state.ok;
-      await proxy.admin.put('/fence', state).catch(() => undefined);
-    },
-  });
-  await resources.add(watch);
 }
 
 interface ReloadSpec {

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Builds the file system of one sandbox and becomes its entry guard. Runs as root and as pid 1 of new mount, pid, ipc and uts namespaces,
 # inside the network namespace of the run. Everything it is told comes as arguments; nothing here is about the network.
-# usage: setup.sh STAGE FILES ENTRY WORKSPACE UID GID COMMAND...
-#   STAGE empty directory to mount on; FILES directory with our own /etc; WORKSPACE a host directory, or '' for an empty one
+# usage: setup.sh STAGE FILES ENTRY WORKSPACE IDENTITY UID GID COMMAND...
+#   STAGE empty directory to mount on; FILES directory with our own /etc; WORKSPACE a host directory and its device:inode, or two times ''
 set -eu
 umask 022
-stage=$1 files=$2 entry=$3 workspace=$4 uid=$5 gid=$6
-shift 6
+stage=$1 files=$2 entry=$3 workspace=$4 identity=$5 uid=$6 gid=$7
+shift 7
 
 # Everything writable is its own tmpfs; the rest is read-only, and nothing outside it can be named.
 scratch() {
@@ -76,6 +76,11 @@ ln -s ../run var/run
 if [ -L /run/current-system ]; then ln -s "$(readlink -f /run/current-system)" run/current-system; fi
 if [ -n "$workspace" ]; then
   mount --bind "$workspace" workspace
+  # It was checked by its name, and a name can be given to something else meanwhile: what counts is what is mounted now.
+  if [ "$(stat -c %d:%i workspace)" != "$identity" ]; then
+    echo "sallyport: the workspace is not the directory that was checked" >&2
+    exit 64
+  fi
   mount -o remount,bind,rw,nosuid,nodev workspace
 else
   scratch workspace 755 "$uid" "$gid"

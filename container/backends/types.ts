@@ -12,6 +12,12 @@ export interface HostAlias {
   readonly names: readonly string[];
 }
 
+/** A directory that was checked. What lies at `path` later may be another: `identity` (`device:inode`) tells. */
+export interface Workspace {
+  readonly path: string;
+  readonly identity: string;
+}
+
 /** One command to start. */
 export interface RunSpec {
   readonly id: string;
@@ -22,8 +28,8 @@ export interface RunSpec {
   readonly command: readonly [string, ...string[]];
   readonly environment: ReadonlyMap<string, string>;
   readonly hosts: readonly HostAlias[];
-  /** Existing host directory to be writable at /workspace; null: an empty one that lives as long as the run. */
-  readonly workspace: string | null;
+  /** Host directory to be writable at /workspace; null: an empty one that lives as long as the run. */
+  readonly workspace: Workspace | null;
   readonly uid: number;
   readonly gid: number;
 }

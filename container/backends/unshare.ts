@@ -56,7 +56,8 @@ function launch(spec: RunSpec, stage: string, files: string): ChildProcess {
     stage,
     files,
     join(here, '..', 'entry.sh'),
-    spec.workspace ?? '',
+    spec.workspace?.path ?? '',
+    spec.workspace?.identity ?? '',
   ];
   const namespaces = [
     '--mount',
@@ -97,7 +98,7 @@ function chainEnvironment(spec: RunSpec): NodeJS.ProcessEnv {
   return {
     PATH: toolPath,
     SALLYPORT_RUN: spec.id,
-    SPENV_NAMES: [...spec.environment.keys()].join(' '),
+    SALLYPORT_NAMES: [...spec.environment.keys()].join(' '),
     ...Object.fromEntries(wrapped),
   };
 }

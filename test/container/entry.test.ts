@@ -4,7 +4,11 @@ import { chmodSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { closeInherited } from '../../container/descriptors.ts';
 import { needs } from '../helpers/needs.ts';
+
+// Who started the test may have left descriptors open, and the guard refuses those.
+closeInherited();
 
 // A copy, because the guard runs as another user and the checkout may lie where that one cannot go.
 const folder = mkdtempSync(join(tmpdir(), 'sallyport-entry-'));
@@ -89,7 +93,7 @@ t.test('entry guard', { skip: needs(t, ['root', 'setpriv']) }, async (t) => {
         [
           'a variable that is no name',
           [...dropAll, 'sh', entry, ...script],
-          { ...marker, SPENV_NAMES: 'A;id' },
+          { ...marker, SALLYPORT_NAMES: 'A;id' },
           'go',
           /bad name/,
         ],
@@ -105,7 +109,7 @@ t.test('entry guard', { skip: needs(t, ['root', 'setpriv']) }, async (t) => {
   );
 
   t.test('the status of the command passes, and its variables arrive byte for byte', async (t) => {
-    const env = { ...marker, SPENV_NAMES: 'FOO', SPENV_FOO: 'a "b" $(id) `x`\n\\' };
+    const env = { ...marker, SALLYPORT_NAMES: 'FOO', SPENV_FOO: 'a "b" $(id) `x`\n\\' };
     const { status, out } = await enter([...dropAll, 'sh', entry, ...script], env, 'go');
     t.equal(status, 7);
     t.equal(out, '[a "b" $(id) `x`\n\\]\n');

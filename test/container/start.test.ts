@@ -13,17 +13,11 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { proxyVariables, sandboxEnvironment } from '../../container/environment.ts';
+import { proxyVariables, sandboxEnvironment, wantedVariables } from '../../container/environment.ts';
 import { wallsOf } from '../../container/gate-walls.ts';
+import { readService } from '../../container/flag-values.ts';
 import { chooseRunId, namesOf } from '../../container/names.ts';
-import {
-  aliasesOf,
-  portsOf,
-  readOptions,
-  servicePorts,
-  stateDirectory,
-  type RunFlags,
-} from '../../container/options.ts';
+import { aliasesOf, portsOf, readOptions, stateDirectory, type RunFlags } from '../../container/options.ts';
 import { policyFacts } from '../../container/policy-facts.ts';
 import { preflight } from '../../container/preflight.ts';
 import { RunRefused } from '../../container/refusal.ts';
@@ -38,6 +32,7 @@ import {
   type RunRecord,
 } from '../../container/state.ts';
 import { checkWorkspace } from '../../container/workspace.ts';
+import { parseServiceFlag } from '../../policy/index.ts';
 
 const flags: RunFlags = { policy: 'p.json', service: [], hostPort: [], env: [], resolver: [] };
 const root = { environment: {}, uid: 0 };
@@ -98,6 +93,16 @@ t.test('bad flags are refused with status 2 and a help line before anything is m
     ['host port with a plus', { hostPort: ['+80'] }, ['true']],
     ['host port 65536', { hostPort: ['65536'] }, ['true']],
     ['workspace without a sandbox', { envOnly: true, workspace: '/tmp' }, ['true']],
+    ['metrics without a port', { metrics: '127.0.0.1' }, ['true']],
+    ['metrics by name', { metrics: 'localhost:9464' }, ['true']],
+    ['metrics everywhere', { metrics: '0.0.0.0:9464' }, ['true']],
+    ['metrics everywhere, IPv6', { metrics: '[::]:9464' }, ['true']],
+    ['resolver without a port', { resolver: ['9.9.9.9'] }, ['true']],
+    ['resolver by name', { resolver: ['dns.example:53'] }, ['true']],
+    ['resolver on port 0', { resolver: ['127.0.0.1:0'] }, ['true']],
+    ['service on one label', { service: ['db=postgres:5432'] }, ['true']],
+    ['two services of one alias', { service: ['db=a.example:1', 'db=b.example:2'] }, ['true']],
+    ['a variable that is not set', { env: ['NOT_SET'] }, ['true']],
   ];
   t.same(
     wrong
@@ -108,6 +113,14 @@ t.test('bad flags are refused with status 2 and a help line before anything is m
     [],
   );
   t.equal(readOptions({ ...flags, timeout: '0.5' }, ['true'], root).timeoutMs, 500);
+  const named: readonly (readonly [Partial<RunFlags>, RegExp])[] = [
+    [{ metrics: 'x' }, /^--metrics `x`/],
+    [{ resolver: ['x'] }, /^--resolver `x`/],
+    [{ service: ['db=postgres:5432'] }, /^--service `db=postgres:5432` has no domain of two labels/],
+    [{ service: ['db=a.example:1', 'db=b.example:2'] }, /^alias `db` is given twice$/],
+  ];
+  for (const [given, message] of named)
+    t.throws(() => readOptions({ ...flags, ...given }, ['true'], root), { message });
 });
 
 t.test('the audit file outlives the run: it is not inside the run directory', async (t) => {
@@ -121,7 +134,17 @@ t.test('the audit file outlives the run: it is not inside the run directory', as
 });
 
 t.test('a service is an alias with one host and one port; two on the same port are refused', async (t) => {
-  t.same(servicePorts(['db=db.corp.example:5432']), [{ name: 'db', port: 5432 }]);
+  const good = [
+    'db=db.corp.example:5432',
+    'db=db.corp.example:5432@10.98.0.2',
+    'db=db.corp.example:5432@10.98.0.0/30,fd00::/64',
+    'db=10.98.0.2:5432',
+    'db=[fd00::1]:5432',
+  ];
+  for (const text of good) {
+    t.match(readService(text), { name: 'db', port: 5432, text });
+    t.match(parseServiceFlag(text), { name: 'db', port: 5432 }, 'as the policy reads it');
+  }
   const bad = [
     'db',
     'db=x',
@@ -133,9 +156,15 @@ t.test('a service is an alias with one host and one port; two on the same port a
     '=x:1',
     'a.b=x:1',
     '../a=x:1',
+    'db=db.example:1@',
+    'db=db.example:1@other.example',
+    'db=db.example:1@10.0.0.0/8/8',
+    'db=db.example:1@10.0.0.1@10.0.0.2',
+    'db=10.0.0.0/8:1',
+    'db=*.example:1',
   ];
   t.same(
-    bad.filter((text) => !refusedWith(2, () => servicePorts([text]))),
+    bad.filter((text) => !refusedWith(2, () => readService(text))),
     [],
   );
   t.same(portsOf([{ name: 'db', port: 5432 }], [8080]), [3128, 5432, 8080]);
@@ -160,7 +189,19 @@ t.test('the environment is built from nothing: only what was asked for by name c
   const some = sandboxEnvironment({ ...spec, wanted: ['FOO', 'BAR=a=b $(x)\n'], caller });
   t.equal(some.get('FOO'), '1');
   t.equal(some.get('BAR'), 'a=b $(x)\n');
-  const bad = ['', '=x', '1A=x', 'A-B=x', 'A B=x', 'SALLYPORT_RUN=x', 'SPENV_X=1', 'NOT_SET', 'A\0=x', 'É=x'];
+  const bad = [
+    '',
+    '=x',
+    '1A=x',
+    'A-B=x',
+    'A B=x',
+    'SALLYPORT_RUN=x',
+    'SPENV_X=1',
+    'NOT_SET',
+    'HTTPS_PROXY=x',
+    'A\0=x',
+    'É=x',
+  ];
   t.same(
     bad.filter((name) => !refusedWith(2, () => sandboxEnvironment({ ...spec, wanted: [name], caller }))),
     [],
@@ -181,6 +222,11 @@ t.test('proxy variables come in both cases, with the switches of Node and the JV
   t.equal(variables.get('NODE_USE_ENV_PROXY'), '1');
   t.match(variables.get('JAVA_TOOL_OPTIONS'), /-Dhttps\.proxyHost=10\.219\.0\.1 -Dhttps\.proxyPort=3128/);
   t.equal(variables.get('SALLYPORT_RUN'), 'r1');
+  const asked = [...variables.keys()].map((name) => () => wantedVariables([`${name}=x`], {}));
+  t.ok(
+    asked.every((ask) => refusedWith(2, ask)),
+    'none of them can be asked for: it would be lost, or lead past the proxy to nowhere',
+  );
 });
 
 t.test('slots are distinct /30s inside the pool, and the lateral probe aims at another one', async (t) => {
@@ -300,7 +346,7 @@ t.test(
     for (const path of bad) t.equal(await exitOf(checkWorkspace(path)), 2, path);
     const good = join(dir, 'good');
     mkdirSync(good);
-    t.equal(await checkWorkspace(good), good);
+    t.equal((await checkWorkspace(good)).path, good);
   },
 );
 

@@ -1,6 +1,6 @@
 // A hostile command inside a sandbox tries to get rid of its walls. Each attempt must fail, and the fence must be whole afterwards.
 import { createServer } from 'node:net';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import t from 'tap';
@@ -28,7 +28,22 @@ interface Attempt {
   readonly why: string;
 }
 
-const attempts = (secrets: { state: string; host: string }): readonly Attempt[] => [
+/** The attempt has won with one path for which `verb` works, whatever the others are. */
+const any = (verb: string, paths: string): string =>
+  `for p in ${paths}; do ${verb} "$p" && exit 0; done; exit 1`;
+
+/** Ends with 0 when somebody listens there. */
+const connectTo = (path: string): string =>
+  `perl -MIO::Socket::UNIX -e 'exit(IO::Socket::UNIX->new(Peer => shift) ? 0 : 1)' ${path}`;
+
+interface Secrets {
+  readonly state: string;
+  readonly host: string;
+  /** Sockets of daemons on the host. */
+  readonly sockets: readonly string[];
+}
+
+const attempts = (secrets: Secrets): readonly Attempt[] => [
   { line: 'nft flush ruleset', why: 'it would remove a fence in its own namespace' },
   { line: 'nft list ruleset', why: 'it would read one' },
   { line: 'ip route add default via $GATEWAY', why: 'it would give itself a route' },
@@ -47,7 +62,7 @@ const attempts = (secrets: { state: string; host: string }): readonly Attempt[] 
   { line: 'umount /proc', why: 'unmounting' },
   { line: 'chroot / true', why: 'leaving the root' },
   { line: 'mknod /tmp/sda b 8 0', why: 'a disk' },
-  { line: 'cat /dev/mem /dev/kmsg /dev/sda /dev/vda', why: 'devices of the host' },
+  { line: any('cat', '/dev/mem /dev/kmsg /dev/sda /dev/vda'), why: 'devices of the host' },
   { line: "perl -MSocket -e 'socket(my $s,PF_INET,SOCK_RAW,1) or exit 1'", why: 'raw sockets' },
   { line: "perl -e 'socket(my $s,17,3,0x300) or exit 1'", why: 'packet sockets' },
   {
@@ -68,12 +83,16 @@ const attempts = (secrets: { state: string; host: string }): readonly Attempt[] 
   { line: `cat ${secrets.state}/runs/*/policy/policy.json`, why: 'the policy in force' },
   { line: `echo '{}' > ${secrets.state}/runs/*/policy/policy.json`, why: 'writing the policy' },
   { line: `cat ${secrets.host}`, why: 'a file of the host' },
-  { line: 'cat /etc/shadow /root/.ssh/id_rsa /home/*/.ssh/*', why: 'secrets of the host' },
+  { line: any('cat', '/etc/shadow /root/.* /home/*/.ssh/*'), why: 'secrets of the host' },
+  ...secrets.sockets.map((path) => ({ line: connectTo(path), why: `a daemon of the host at ${path}` })),
   {
-    line: 'ls -d /var/lib/* /run/dbus /run/systemd /run/docker.sock /run/podman /nix/var/nix/daemon-socket /tmp/.X11-unix /run/nscd',
+    line: any(
+      'test -e',
+      '/var/lib/* /run/dbus /run/systemd /run/docker.sock /run/podman /nix/var /tmp/.X11-unix /run/nscd',
+    ),
     why: 'sockets of the host',
   },
-  { line: 'ls /old /proc/1/root/old', why: 'the old root' },
+  { line: any('ls', '/old /proc/1/root/old'), why: 'the old root' },
   { line: 'cd /proc/self/cwd/../../../../.. && ls old usr/../root/usr', why: 'the level above its root' },
   {
     line: 'echo x > /usr/bin/sh || echo x > /etc/hosts || echo x > /run/sallyport/entry.sh',
@@ -85,11 +104,17 @@ const attempts = (secrets: { state: string; host: string }): readonly Attempt[] 
   { line: 'curl -sS --noproxy "*" --max-time 1 http://169.254.169.254/', why: 'metadata' },
 ];
 
+// A slow machine is no failure.
+t.setTimeout(300_000);
+
 t.test('escapes', { skip: needs(t, wanted) }, async (t) => {
   const world = await makeWorld(t);
   const secret = join(world.dir, 'secret');
   writeFileSync(secret, 'secret of the host');
-  const list = attempts({ state: world.state, host: secret });
+  const sockets = await listenAsDaemons(t);
+  for (const path of sockets)
+    t.equal((await world.host.run(['sh', '-c', connectTo(path)])).code, 0, `${path} answers on the host`);
+  const list = attempts({ state: world.state, host: secret, sockets });
 
   t.test('every attempt of a hostile command fails, and the fence is whole afterwards', async (t) => {
     const script = [
@@ -123,3 +148,20 @@ t.test('escapes', { skip: needs(t, wanted) }, async (t) => {
     },
   );
 });
+
+/** Sockets where daemons of a host have theirs: under /run, /tmp, and where Nix is, in its own place. */
+async function listenAsDaemons(t: { teardown(handler: () => void): void }): Promise<readonly string[]> {
+  const paths: string[] = [];
+  for (const folder of ['/run', '/tmp', '/var/tmp', '/nix/var/nix'].filter((one) => existsSync(one))) {
+    const own = mkdtempSync(join(folder, 'sallyport-test-'));
+    const path = join(own, 'daemon.sock');
+    const server = createServer((socket) => socket.destroy()).listen(path);
+    t.teardown(() => {
+      server.close();
+      rmSync(own, { recursive: true, force: true });
+    });
+    await once(server, 'listening');
+    paths.push(path);
+  }
+  return paths;
+}

@@ -1,5 +1,5 @@
 // `sallyport run` as its user meets it, in a world of its own: what gets out, what does not, and what the command finds around it.
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { asNobody } from '../helpers/as-nobody.ts';
@@ -20,6 +20,9 @@ const wanted = [
   'unshare',
   'nsenter',
 ];
+
+// A slow machine is no failure.
+t.setTimeout(300_000);
 
 t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
   const world = await makeWorld(t);
@@ -64,6 +67,11 @@ t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
         'the audit outlives the run',
       );
       t.ok(audit.every((line) => line['run'] === world.name('main')));
+      t.same(
+        report.denied,
+        { total: 1, most: [{ host: 'bad.test', reason: 'no_rule_matched', count: 1 }] },
+        'what was denied is told, without what the launch gate asked',
+      );
     },
   );
 
@@ -114,17 +122,34 @@ t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
       const server = world.host.start([
         process.execPath,
         '-e',
-        "require('net').createServer(s=>{s.on('error',()=>{});s.end('host service\\n')}).listen(8080,'127.0.0.1',()=>console.log('up'));require('net').createServer(s=>s.end('leak')).listen(9999,'0.0.0.0')",
+        "process.stdin.resume().on('close',()=>process.exit());require('net').createServer(s=>{s.on('error',()=>{});s.end('host service\\n')}).listen(8080,'127.0.0.1',()=>console.log('up'));require('net').createServer(s=>s.end('leak')).listen(9999,'0.0.0.0')",
       ]);
       await server.line((line) => line === 'up');
       const script =
-        'nc -w3 db 5432 </dev/null; nc -w3 host.sallyport 8080 </dev/null; nc -w1 host.sallyport 9999 </dev/null; nc -z -w1 host.sallyport 22; echo "end $?"';
+        'nc -w3 db 5432 </dev/null; nc -w3 pinned 5433 </dev/null; nc -w3 open 5434 </dev/null; nc -w3 host.sallyport 8080 </dev/null; nc -w1 host.sallyport 9999 </dev/null; nc -z -w1 host.sallyport 22; echo "end $?"';
       const { stdout, report } = await world.sallyport(
-        ['--service', `db=${world.address}:5432`, '--host-port', '8080'],
+        [
+          '--service',
+          `db=${world.address}:5432`,
+          '--service',
+          'pinned=private.test:5433@10.98.0.2',
+          '--service',
+          'open=private.test:5434',
+          '--host-port',
+          '8080',
+        ],
         ['sh', '-c', script],
       );
       await server.stop();
-      t.match(stdout, /^service\nhost service\nend 1\n$/);
+      t.match(
+        stdout,
+        /^service\nservice\nhost service\nend 1\n$/,
+        'a private address only where it is pinned',
+      );
+      t.match(report.denied, {
+        total: 1,
+        most: [{ host: 'private.test', reason: 'address_not_public', count: 1 }],
+      });
       t.ok((report.drops['host'] ?? 0) >= 2, 'the fence counted what it dropped');
     },
   );
@@ -156,6 +181,11 @@ t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
       t.match(report.message, /longer than 0\.3 s/);
       t.match(report.events, [{ event: 'started' }, { event: 'timeout' }]);
       t.equal((await world.host.run(['pgrep', '-f', '^sleep 6[123]'])).stdout, '');
+      const killed = await world.sallyport(['--timeout', '0.3'], ['sleep', '64']);
+      t.equal(killed.code, 124);
+      t.equal(killed.stderr.split('\n').length, 2, 'with --json its one line is the only one');
+      const failing = await world.sallyport([], ['sh', '-c', 'echo own >&2; no-such-program']);
+      t.match(failing.stderr, /^own\nsh: .*not found/, "the command's own stderr is not lost");
     },
   );
 
@@ -169,13 +199,14 @@ t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
       ['--workspace', '/var/run'],
       ['--env', 'NOT_THERE_X'],
       ['--no-such-flag'],
+      ['--env', 'https_proxy=http://elsewhere'],
+      ['--metrics', '9464'],
+      ['--service', 'db=postgres:5432'],
     ];
-    const codes = await Promise.all(
-      bad.map(async (options) => (await world.sallyport(options, ['true'])).code),
-    );
+    const ends = await Promise.all(bad.map(async (options) => await world.sallyport(options, ['true'])));
     t.same(
-      codes,
-      bad.map(() => 2),
+      ends.map(({ code, report }) => [code, report.status, report.enforcement, report.help !== null]),
+      bad.map(() => [2, 2, null, true]),
     );
     t.equal((await world.sallyport([], [])).code, 2, 'no command');
   });
@@ -210,10 +241,33 @@ t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
     ]);
     run.child.kill('SIGTERM');
     t.equal(await run.ended, 143);
+    t.match(run.lines.at(-1), /^sallyport: denied \d+: .*host_is_address.*; audit: \//);
   });
 
   t.test(
-    'without root, without nft, or with an unusable policy nothing runs; --env-only runs and says what it is',
+    'an empty policy file or a list is 2 and nothing runs; `{}` runs and denies everything',
+    async (t) => {
+      const run = async (text: string, command: readonly string[]) => {
+        const file = join(world.dir, 'odd.json');
+        writeFileSync(file, text);
+        return await world.sallyport(['--policy', file], command);
+      };
+      for (const text of ['', '[]', '{', '{"version":1,"allow":{}}']) {
+        const { code, stdout, report } = await run(text, ['echo', 'RAN']);
+        t.same([code, stdout, report.enforcement], [2, '', null], text);
+        t.match(report.message, /odd\.json/);
+      }
+      const asks =
+        'for n in good.test bad.test; do curl -sS -o /dev/null -w "%{http_connect} " https://$n; done';
+      const { stdout, report } = await run('{}', ['sh', '-c', `${asks} 2>/dev/null`]);
+      t.equal(stdout, '403 403 ');
+      t.equal(report.denied.total, 2);
+      t.match(report.events, [{ event: 'started', message: /\(\d+ probes passed, 1 not tried\)/ }]);
+    },
+  );
+
+  t.test(
+    'without root or without nft nothing runs; --env-only runs, says what it is, and tells what was denied',
     async (t) => {
       const main = join(import.meta.dirname, '../../container/main.ts');
       const node = process.execPath;
@@ -237,6 +291,7 @@ t.test('sallyport run', { skip: needs(t, wanted) }, async (t) => {
       t.equal(weak.code, 5, weak.stderr);
       t.match(weak.stdout, /no_rule_matched\s+origin0\n/);
       t.match(weak.stderr, /policy, not physics/);
+      t.match(weak.stderr, /\nsallyport: denied 1: bad\.test no_rule_matched \(1\); audit: .*\n$/);
       await world.host.run(['rm', '-rf', env.SALLYPORT_STATE_DIR]);
     },
   );

@@ -19,10 +19,15 @@ export interface Report {
   readonly status: number;
   readonly ended: string;
   readonly message: string | null;
-  readonly enforcement: string;
+  readonly help: string | null;
+  readonly enforcement: string | null;
   readonly audit: string;
   readonly startSeconds: number | null;
   readonly drops: Readonly<Record<string, number>>;
+  readonly denied: {
+    readonly total: number;
+    readonly most: readonly { readonly host: string; readonly reason: string; readonly count: number }[];
+  };
   readonly gate: readonly { readonly name: string; readonly ok: boolean; readonly signal: string }[];
   readonly events: readonly { readonly event: string; readonly message: string }[];
 }
@@ -105,7 +110,8 @@ export async function makeWorld(t: Tearable): Promise<World> {
   await makeCertificate(dir, ca);
   const origin = outside.start([process.execPath, '-e', originCode, ca, join(dir, 'key.pem')]);
   await origin.line((line) => line === 'listening');
-  writeFileSync(join(dir, 'hosts'), names.map((name) => `${address} ${name}\n`).join(''));
+  const hosts = [...names.map((name) => `${address} ${name}\n`), '10.98.0.2 private.test\n'];
+  writeFileSync(join(dir, 'hosts'), hosts.join(''));
   writeFileSync(join(dir, 'policy.json'), JSON.stringify(policy));
   const options = [
     '--policy',
@@ -155,14 +161,16 @@ async function wire(host: Netns, outside: Netns): Promise<void> {
   await host.must(['sysctl', '-qw', 'net.ipv4.ip_forward=1']);
 }
 
-/** TLS on 443 and an echo on 7 for services; says its own name on both. */
+/** TLS on 443, and on 5432 and 5433 something that is no TLS, for services. Ends with its stdin: a test that was killed leaves none behind. */
 const originCode = `
+process.stdin.resume().on('close', () => process.exit())
 const fs = require('node:fs'), [, cert, key] = process.argv
 const tls = require('node:tls').createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, s => {
   s.on('error', () => {}); s.once('data', () => s.end('HTTP/1.1 200 OK\\r\\ncontent-length: 6\\r\\nconnection: close\\r\\n\\r\\norigin'))
 })
 tls.on('tlsClientError', () => {})
-tls.listen(443, '0.0.0.0', () => require('node:net').createServer(s => { s.on('error', () => {}); s.write('service\\n'); s.pipe(s) }).listen(5432, '0.0.0.0', () => console.log('listening')))
+const opaque = port => new Promise(done => require('node:net').createServer(s => { s.on('error', () => {}); s.write('service\\n'); s.pipe(s) }).listen(port, '0.0.0.0', done))
+tls.listen(443, '0.0.0.0', () => Promise.all([5432, 5433].map(opaque)).then(() => console.log('listening')))
 `;
 
 async function makeCertificate(dir: string, file: string): Promise<void> {
@@ -201,7 +209,9 @@ function readReport(output: Output): RunOutput {
     status: -1,
     ended: '',
     message: last,
-    enforcement: '',
+    help: null,
+    enforcement: null,
+    denied: { total: 0, most: [] },
     audit: '',
     startSeconds: null,
   };

@@ -1,0 +1,100 @@
+// The launch gate against a boundary that really has a hole, made between its building and the gate: 69, and the command has not begun.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import { needs } from '../helpers/needs.ts';
+import { makeWorld, type World } from './world.ts';
+
+const wanted = ['root', 'netns', 'nft', 'ip', 'ping', 'curl', 'openssl', 'setpriv', 'unshare', 'nsenter'];
+
+t.setTimeout(300_000);
+
+interface Hole {
+  readonly name: string;
+  make(world: World, run: string): Promise<void>;
+  /** The probe that notices. */
+  readonly line: RegExp;
+}
+
+const insert =
+  (chain: string, rule: string): Hole['make'] =>
+  async (world, run) =>
+    void (await world.host.must([
+      'nft',
+      'insert',
+      'rule',
+      'inet',
+      `sallyport_${run}`,
+      chain,
+      ...rule.split(' '),
+    ]));
+
+const holes: readonly Hole[] = [
+  {
+    name: 'DNS is let through ahead of the drop',
+    make: insert('prerouting', 'udp dport 53 accept'),
+    line: /FAIL {2}no DNS over UDP .*counter `dns` did not rise/,
+  },
+  {
+    name: 'the jump into the fence is gone',
+    make: async (world, run) =>
+      void (await world.host.must(['nft', 'flush', 'chain', 'inet', `sallyport_${run}`, 'prerouting'])),
+    line: /FAIL {2}no direct TCP .*counter `direct` did not rise/,
+  },
+  {
+    name: 'the host is open to the sandbox',
+    async make(world, run) {
+      await insert('prerouting', 'ip daddr 10.219.0.0/16 tcp dport != 3128 accept')(world, run);
+      await insert('input', 'tcp dport != 3128 accept')(world, run);
+      await insert('postrouting', 'tcp sport != 3128 accept')(world, run);
+    },
+    line: /FAIL {2}no host port .*connected.*the host listener was reached/,
+  },
+  {
+    name: 'the proxy of the run admits every name',
+    async make(world, run) {
+      const file = join(world.state, 'runs', run, 'policy', 'policy.json');
+      const rule = { id: 'allow/any', host: `gate-${run}.invalid`, reason: 'the hole of this test' };
+      const document: unknown = JSON.parse(readFileSync(file, 'utf8'));
+      writeFileSync(file, JSON.stringify({ ...Object(document), allow: [rule] }));
+      await Promise.resolve();
+    },
+    line: /FAIL {2}denied name refused .*dns_failed/,
+  },
+];
+
+t.test('a boundary with a hole', { skip: needs(t, wanted) }, async (t) => {
+  const world = await makeWorld(t);
+  for (const [index, hole] of holes.entries()) {
+    t.test(`${hole.name}: the gate refuses with 69 and the command never begins`, async (t) => {
+      const name = world.name(`hole${index}`);
+      const marker = join(world.workspace, `ran${index}`);
+      const run = world.start(
+        ['--name', name, '--workspace', world.workspace],
+        ['touch', `/workspace/ran${index}`],
+      );
+      // The rules have been read back once the proxy's settings are there, and the gate waits for the proxy.
+      await untilThere(join(world.state, 'runs', name, 'proxy.json'));
+      run.child.kill('SIGSTOP');
+      await hole.make(world, name);
+      run.child.kill('SIGCONT');
+      t.equal(await run.ended, 69, run.lines.join('\n'));
+      t.match(run.lines.join('\n'), hole.line);
+      t.notOk(existsSync(marker), 'the command has not begun');
+    });
+  }
+  t.test('without a hole the same command runs', async (t) => {
+    const { code } = await world.sallyport(['--workspace', world.workspace], ['touch', '/workspace/ran']);
+    t.equal(code, 0);
+    t.ok(existsSync(join(world.workspace, 'ran')));
+  });
+});
+
+async function untilThere(file: string): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!existsSync(file)) {
+    if (performance.now() > deadline) throw new Error(`\`${file}\` was not made within 20 s`);
+    await delay(2);
+  }
+}
