@@ -33,6 +33,7 @@ export async function startAgent(world: World, origin: Origin): Promise<Agent> {
   const argv = [join(root, 'container/bin.sh'), 'run', ...options, ...files, ...ca, '--', 'sh'];
   const [command, args] = world.onHost(argv);
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  process.on('SIGTERM', () => void child.kill('SIGTERM'));
   const shell = new Shell(child);
   // The first answer is the sign that the launch gate has passed.
   await shell.ask('cd /workspace && exec 2>&1');

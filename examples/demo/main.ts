@@ -19,7 +19,7 @@ process.exitCode = await inWorld(mode === 'exec' ? execute : demonstrate);
 /** Builds the world, runs `story` in it, and takes it down whatever happens. */
 async function inWorld(story: (world: World, origin: Origin) => Promise<number>): Promise<number> {
   const world = makeWorld();
-  // The story's own processes get the signal too; the world is taken down when they have ended.
+  // From a terminal the story's own processes get the signal too; the world is taken down when they have ended.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
   const origin = await startOrigin(world);
   try {
@@ -79,6 +79,7 @@ async function execute(world: World): Promise<number> {
   ];
   const [file, args] = world.onHost([...inner, 'env', `PATH=${bin}:/usr/sbin:/usr/bin:/sbin:/bin`, ...argv]);
   const child = spawn(file, args, { stdio: 'inherit' });
+  process.on('SIGTERM', () => void child.kill('SIGTERM'));
   return await new Promise((resolve) =>
     child.once('exit', (code, signal) => resolve(signal === null ? (code ?? 1) : 1)),
   );
