@@ -114,5 +114,8 @@ t.test('entry guard', { skip: needs(t, ['root', 'setpriv']) }, async (t) => {
     t.equal(status, 7);
     t.equal(out, '[a "b" $(id) `x`\n\\]\n');
     t.equal((await enter([...dropAll, 'sh', entry, 'no-such-program'], marker, 'go')).status, 127);
+    const likeOurs = { ...marker, SALLYPORT_NAMES: 'NAMES name', SPENV_NAMES: 'x', SPENV_name: 'y' };
+    const show = ['sh', '-c', 'echo "$NAMES $name"; env | grep -c SPENV_'];
+    t.equal((await enter([...dropAll, 'sh', entry, ...show], likeOurs, 'go')).out, 'x y\n0\n');
   });
 });

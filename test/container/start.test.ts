@@ -342,11 +342,19 @@ t.test(
       dir,
       join(agent, 'agent.sock'),
       join(dir, 'none'),
+      '/tmp',
+      '/home',
     ];
     for (const path of bad) t.equal(await exitOf(checkWorkspace(path)), 2, path);
     const good = join(dir, 'good');
     mkdirSync(good);
     t.equal((await checkWorkspace(good)).path, good);
+    mkdirSync(join(good, 'a/b'), { recursive: true });
+    t.equal(await exitOf(checkWorkspace(good, 1)), 2, 'more than can be looked at');
+    const deep = createServer().listen(join(good, 'a/b/agent.sock'));
+    await once(deep, 'listening');
+    t.teardown(() => deep.close());
+    t.equal(await exitOf(checkWorkspace(good)), 2, 'a socket three levels down');
   },
 );
 
