@@ -1,7 +1,7 @@
 // Every setting, its default and its meaning, once: flags, environment, file, help and docs/config.md are made from this.
 import { address, endpoint, principal, service } from './config-network.ts';
 import { list, oneOf, orNone, path, type Reader, text, toggle, whole } from './config-readers.ts';
-import type { Enforcement, ProxySettings } from './config-types.ts';
+import type { Enforcement, ProxySettings, RelayChoice } from './config-types.ts';
 
 /** What can be told: the settings, and shorthands that end in one of them. */
 export interface Told extends Omit<ProxySettings, 'policy'> {
@@ -23,6 +23,7 @@ export interface Setting<Value> {
 type SettingTable = { readonly [Key in keyof Told]: Setting<Told[Key]> };
 
 const enforcements: readonly Enforcement[] = ['fence', 'env', 'sidecar'];
+const relays: readonly RelayChoice[] = ['auto', 'splice', 'javascript'];
 const day = 86_400_000;
 const runName = text(
   'NAME',
@@ -83,6 +84,7 @@ export const settingTable: SettingTable = {
     'sidecar',
     'what keeps clients on this proxy, as shown in metrics',
   ),
+  relay: setting('relay', oneOf(relays), 'auto', 'who carries bytes; auto is splice where it was built'),
   headBytes: size('head-bytes', 16_384, 'longest request head'),
   headTimeoutMs: time('head-timeout-ms', 10_000, 'longest wait for a request head'),
   helloBytes: size('hello-bytes', 32_768, 'longest TLS client hello'),

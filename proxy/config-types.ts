@@ -3,6 +3,9 @@ import type { RunService } from '../policy/index.ts';
 
 export type Enforcement = 'fence' | 'env' | 'sidecar';
 
+/** Who carries bytes; `auto` takes the native relay where it was built. */
+export type RelayChoice = 'auto' | 'splice' | 'javascript';
+
 /** A declared client: who comes from `source` to `listen` is `name`. */
 export interface PrincipalBinding {
   readonly name: string;
@@ -34,6 +37,7 @@ export interface ProxySettings {
   readonly readyFd: number | null;
   readonly hints: boolean;
   readonly enforcement: Enforcement;
+  readonly relay: RelayChoice;
   readonly headBytes: number;
   readonly headTimeoutMs: number;
   readonly helloBytes: number;

@@ -1,9 +1,10 @@
 // One proxy as one process: which signal does what, and with which status it ends. Knows no flags and makes no log.
 import { AdminUnavailable } from './admin-socket.ts';
 import { AuditUnavailable } from './observe/index.ts';
+import { RelayUnavailable } from './relay/index.ts';
 import type { RunningProxy } from './start.ts';
 
-/** Ends: 0 drained, 2 bad use, settings or policy, 69 this machine cannot (address taken, audit or socket not to be opened), 70 a bug. */
+/** Ends: 0 drained, 2 bad use, settings or policy, 69 this machine cannot (address taken, audit, socket or relay not to be had), 70 a bug. */
 export const exitCodes = { drained: 0, usage: 2, cannot: 69, bug: 70 } as const;
 
 /** Where the process says what it does. */
@@ -61,7 +62,10 @@ async function started(starting: Promise<RunningProxy>): Promise<RunningProxy | 
 /** The status for a proxy that did not start. What this machine cannot do is told from what was asked wrongly. */
 export function statusOf(error: unknown): number {
   const isMachine =
-    error instanceof AuditUnavailable || error instanceof AdminUnavailable || isListenError(error);
+    error instanceof AuditUnavailable ||
+    error instanceof AdminUnavailable ||
+    error instanceof RelayUnavailable ||
+    isListenError(error);
   return isMachine ? exitCodes.cannot : exitCodes.usage;
 }
 

@@ -131,9 +131,12 @@ function tellReload(result: ReloadResult, log: Logger): void {
 }
 
 function announce(proxy: RunningProxy, settings: ProxySettings, log: Logger): void {
-  const { listening, admin, metrics, store } = proxy;
+  const { listening, admin, metrics, store, relay } = proxy;
   const { enforcement, audit } = settings;
-  log.info({ listening, admin, metrics, policy: store.current.digest, audit, enforcement }, 'listening');
+  log.info(
+    { listening, admin, metrics, policy: store.current.digest, audit, enforcement, relay },
+    'listening',
+  );
   if (enforcement === 'env')
     log.warn({ enforcement }, 'nothing but the environment keeps clients on this proxy');
   const shortage = descriptorShortage(settings);

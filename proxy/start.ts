@@ -12,7 +12,7 @@ import { createAudit, createMetrics, createObserve, type Audit, type Metrics } f
 import { watchOwnAddresses } from './own-addresses.ts';
 import { checkPolicyFile, openPolicyStore, type PolicyStore, type ReloadResult } from './policy-store.ts';
 import { dropPrivileges } from './privileges.ts';
-import { createJavascriptRelay } from './relay/index.ts';
+import { chooseRelay } from './relay/index.ts';
 import { createResolver } from './resolve.ts';
 import { openPorts, type OpenPort } from './server.ts';
 import { createTunnelTable, type TunnelTable } from './tunnel-table.ts';
@@ -34,6 +34,8 @@ export interface RunningProxy {
   readonly store: PolicyStore;
   readonly table: TunnelTable;
   readonly audit: Audit;
+  /** Who carries the bytes. */
+  readonly relay: string;
   reload(): Promise<ReloadResult>;
   /** Takes nobody new, waits for who is there, cuts who is left after `timeoutMs` (default `drainTimeoutMs`), and closes. */
   drain(timeoutMs?: number): Promise<void>;
@@ -92,7 +94,8 @@ async function assemble(
   stack.defer(() => policyStore.close());
   const audit = createAudit(settings.audit);
   stack.defer(() => audit.close());
-  const relay = createJavascriptRelay();
+  const relay = chooseRelay(settings.relay);
+  stack.defer(() => relay.close());
   const metrics = metricsOf(settings, relay.name, policyStore, audit);
   const resolver = createResolver({
     ...resolverLimits,
@@ -189,6 +192,7 @@ function runningProxy({ deps, ports, operator, audit, draining, owned }: Parts):
     store,
     table,
     audit,
+    relay: deps.relay.name,
     reload: async () => await store.reload(),
     async drain(timeoutMs = deps.settings.drainTimeoutMs) {
       stopAccepting();

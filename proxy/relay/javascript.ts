@@ -6,7 +6,7 @@ import type { Relay, RelayCause, RelayEnd, RelayHandle, RelayRequest } from './t
 
 /** A relay over plain net.Sockets: data, write, pause and resume, no stream machinery in between. */
 export function createJavascriptRelay(): Relay {
-  return { name: 'javascript', open };
+  return { name: 'javascript', open, close() {} };
 }
 
 /** One way through the tunnel. `bytes` never exceeds `budget`. */

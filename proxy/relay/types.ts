@@ -48,7 +48,9 @@ export interface RelayHandle {
 
 /** A way to carry bytes. Every relay passes test/proxy/relay/conformance.ts. */
 export interface Relay {
-  readonly name: 'javascript';
+  readonly name: 'splice' | 'javascript';
   /** Never throws; a socket that is dead already ends as `client_error` or `upstream_error`. */
   open(request: RelayRequest): RelayHandle;
+  /** Gives back what the relay holds besides its tunnels, a thread for one. Called when no tunnel is left. */
+  close(): void;
 }

@@ -10,6 +10,10 @@ import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import type { Test } from 'tap';
 
+/** The suite runs once with each relay; SALLYPORT_RELAY says which. */
+const relayUnderTest: Readonly<Record<string, string>> =
+  process.env['SALLYPORT_RELAY'] === undefined ? {} : { SALLYPORT_RELAY: process.env['SALLYPORT_RELAY'] };
+
 const entry = join(import.meta.dirname, '../../container/main.ts');
 
 export interface Ended {
@@ -56,7 +60,10 @@ export async function startProxyProcess(t: Test, args: readonly string[]): Promi
     '200',
     ...args,
   ];
-  const child = spawn(process.execPath, all, { stdio: ['ignore', 'pipe', 'pipe', 'pipe'], env: {} });
+  const child = spawn(process.execPath, all, {
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    env: relayUnderTest,
+  });
   const ended = endOf(child);
   t.teardown(async () => {
     child.kill('SIGKILL');

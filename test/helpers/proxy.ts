@@ -12,7 +12,8 @@ import { ProxyError, type Stage } from '../../proxy/errors.ts';
 import { closeRecord, decisionRecord } from '../../proxy/observe/audit-line.ts';
 import type { CloseEvent, DecisionEvent, Observe } from '../../proxy/observe/index.ts';
 import { openPolicyStore } from '../../proxy/policy-store.ts';
-import { createJavascriptRelay } from '../../proxy/relay/index.ts';
+import { readTold } from '../../proxy/config-sources.ts';
+import { chooseRelay, type Relay } from '../../proxy/relay/index.ts';
 import { openPorts, type OpenPort } from '../../proxy/server.ts';
 import { limitsOf } from '../../proxy/start.ts';
 import { createTunnelTable } from '../../proxy/tunnel-table.ts';
@@ -88,6 +89,7 @@ export async function startTestProxy(t: Test, options: TestProxyOptions): Promis
   t.teardown(async () => {
     for (const port of ports) port.close();
     deps.table.severWhere(() => true, 'draining');
+    deps.relay.close();
     deps.policyStore.close();
     deps.resolver.close();
     await rm(directory, { recursive: true, force: true });
@@ -149,7 +151,7 @@ async function createDeps({ settings, options, record, facts }: Wiring): Promise
       close() {},
     },
     ...limitsOf(settings),
-    relay: createJavascriptRelay(),
+    relay: relayUnderTest(),
     observers: record,
     async dial(grant, how) {
       facts.dialled.push(grant);
@@ -164,6 +166,12 @@ async function createDeps({ settings, options, record, facts }: Wiring): Promise
     isDraining: () => facts.draining,
     ...options.deps,
   };
+}
+
+/** The suite runs once with each relay; SALLYPORT_RELAY says which. */
+function relayUnderTest(): Relay {
+  const { relay } = readTold({ flags: new Map(), env: process.env, file: null }).told;
+  return chooseRelay(relay);
 }
 
 /** Rejects like the real resolver when the tunnel no longer wants to know. */
@@ -242,6 +250,7 @@ export const testSettings: Omit<ProxySettings, 'policy'> = {
   readyFd: null,
   hints: true,
   enforcement: 'sidecar',
+  relay: 'auto',
   headBytes: 16_384,
   headTimeoutMs: 10_000,
   helloBytes: 32_768,

@@ -160,6 +160,7 @@ t.test(
       open() {
         throw new TypeError('a bug in the relay');
       },
+      close() {},
     };
     const answers = (host: string): readonly string[] => {
       if (host === 'bug.test') throw new TypeError('a bug in the resolver');

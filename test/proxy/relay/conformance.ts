@@ -242,13 +242,16 @@ async function sever(t: Test, relay: Relay): Promise<void> {
     },
   );
 
-  t.test('sever while a FIN is being sent closes the descriptors', async (t) => {
+  t.test('sever while a FIN is on its way, at any moment of it, closes the descriptors', async (t) => {
     const before = openSockets();
-    const joined = await join(t, relay);
-    joined.near.upstream.once('end', () => joined.handle.sever('draining'));
-    joined.upstream.end();
-    t.equal((await joined.handle.done).cause, 'severed');
-    await closeFarEnds(joined);
+    for (let turns = 0; turns < 20; turns += 1) {
+      const joined = await join(t, relay);
+      joined.upstream.end();
+      for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+      joined.handle.sever('draining');
+      t.equal((await joined.handle.done).cause, 'severed');
+      await closeFarEnds(joined);
+    }
     t.equal(openSockets(), before);
   });
 
@@ -361,5 +364,4 @@ const endings: readonly ((joined: Joined) => Promise<unknown>)[] = [
   async ({ client }) => client.resetAndDestroy(),
   async ({ upstream }) => upstream.resetAndDestroy(),
   async ({ handle }) => handle.sever('draining'),
-  async ({ near }) => near.client.destroy(),
 ];
