@@ -1,5 +1,5 @@
-// Loads the native relay that compile.sh built, and says what it offers. Carries nothing itself; binding.c is the other side.
-import { createRequire } from 'node:module';
+// What the native relay offers to JavaScript. Carries nothing itself; binding.c is the other side.
+import { loadAddon } from '../addon.ts';
 
 /** One relay thread to be, opaque. */
 export interface Engine {
@@ -29,20 +29,9 @@ export interface RelayAddon {
   stop(engine: Engine): void;
 }
 
-/** The addon, or why there is none. */
-export function loadAddon(): RelayAddon | { readonly problem: string } {
-  try {
-    const loaded: unknown = createRequire(import.meta.url)('./build/relay.node');
-    return isAddon(loaded) ? loaded : { problem: 'what was built is something else' };
-  } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'MODULE_NOT_FOUND';
-    return { problem: isMissing ? 'it is not built' : String(error).split('\n', 1).join('') };
-  }
-}
+const names = ['create', 'reserve', 'open', 'end', 'bytes', 'stop'] as const;
 
-function isAddon(loaded: unknown): loaded is RelayAddon {
-  if (typeof loaded !== 'object' || loaded === null) return false;
-  return ['create', 'reserve', 'open', 'end', 'bytes', 'stop'].every(
-    (name) => typeof Reflect.get(loaded, name) === 'function',
-  );
+/** The addon, or why there is none. */
+export function loadRelayAddon(): RelayAddon | { readonly problem: string } {
+  return loadAddon<RelayAddon>('relay', names);
 }

@@ -1,6 +1,6 @@
 // The door of the relay folder: the contract, the relays there are, and the choice between them.
 import type { RelayChoice } from '../config-types.ts';
-import { loadAddon } from './addon.ts';
+import { loadRelayAddon } from './addon.ts';
 import { createJavascriptRelay } from './javascript.ts';
 import { createSpliceRelay } from './native.ts';
 import type { Relay } from './types.ts';
@@ -15,7 +15,7 @@ export class RelayUnavailable extends Error {
 }
 
 /** @throws RelayUnavailable when `splice` is asked for by name and cannot be had */
-export function chooseRelay(which: RelayChoice, load: typeof loadAddon = loadAddon): Relay {
+export function chooseRelay(which: RelayChoice, load: typeof loadRelayAddon = loadRelayAddon): Relay {
   if (which === 'javascript') return createJavascriptRelay();
   const addon = load();
   if (!('problem' in addon)) return createSpliceRelay(addon);

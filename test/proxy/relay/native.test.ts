@@ -5,14 +5,14 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join as path } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
-import { loadAddon } from '../../../proxy/relay/addon.ts';
+import { loadRelayAddon } from '../../../proxy/relay/addon.ts';
 import { createSpliceRelay } from '../../../proxy/relay/native.ts';
 import { pair, readAll, wasReset } from '../../helpers/tcp.ts';
 import { relayConformance } from './conformance.ts';
 import { relayEndurance } from './endurance.ts';
 import { join, openOver, drains } from './joined.ts';
 
-const addon = loadAddon();
+const addon = loadRelayAddon();
 if ('problem' in addon) {
   if (process.env['CI'] !== undefined)
     throw new Error(`the splice relay must be tested here: ${addon.problem}`);
