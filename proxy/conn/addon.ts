@@ -11,13 +11,16 @@ export const eventFields = 5;
 
 /** What an event says, and what its fields `a` and `b` hold. Offsets are into the arena. */
 export const eventTypes = {
-  /** A client is connection `id`. a, b: offset and length of "ip port ip port", its address and ours; length 0 when it has none. */
+  /**
+   * A client is connection `id`. a, b: offset and length of "ip port ip port", its address and ours; length 0 when it has none.
+   * What it has said already is the event right behind this one, `data` or `failed`: read() before that would take later bytes first.
+   */
   accept: 1,
   /** The answer to a wish, or what a new client has said already. a, b: offset and length; length 0 is FIN. */
   data: 2,
   /** The answer to a wish, or in place of a new client's first bytes: the connection is lost. a: errno. */
   failed: 3,
-  /** The peer sent FIN, told once, while nobody wished to read. a: bytes unread before it. */
+  /** The peer sent FIN, told once, while nobody wished to read. a: bytes unread before it when the batch was made. */
   hup: 4,
   /** Nothing goes either way any more, told once, while nobody wished to read. a: errno, 0 when both ended cleanly. b: bytes unread. */
   gone: 5,
@@ -61,6 +64,7 @@ export interface ConnAddon {
    * leaves no room for more, or `maxBytes` is 0.
    */
   read(engine: ConnEngine, id: number, maxBytes: number, isPeek: boolean, beyond: number): number;
+  /** 1 when a wish was taken back; 0 when there was none, or its answer is in the present batch already, and took its bytes. */
   unread(engine: ConnEngine, id: number): number;
   /** Bytes taken, perhaps fewer than given or none: then wantWrite(). */
   write(engine: ConnEngine, id: number, bytes: Uint8Array): number;

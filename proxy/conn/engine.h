@@ -77,6 +77,7 @@ struct engine_wish {
 
 /* Bytes now at the start of the arena, 0 for FIN, -errno; -EAGAIN when an event will tell. At most a quarter of the arena. */
 int32_t engine_read(struct engine *engine, int32_t id, const struct engine_wish *wish);
+/* 1 when a wish was taken back, 0 when there was none (any more). */
 int32_t engine_unread(struct engine *engine, int32_t id);
 /* Bytes taken. */
 int32_t engine_write(struct engine *engine, int32_t id, const uint8_t *bytes, size_t count);

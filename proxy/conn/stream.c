@@ -76,8 +76,9 @@ int32_t engine_read(struct engine *engine, int32_t id, const struct engine_wish 
 int32_t engine_unread(struct engine *engine, int32_t id) {
   struct conn *conn = conn_find(engine, id);
   if (conn == NULL) return -EBADF;
+  bool was_wanted = conn->wants_read;
   conn->wants_read = false;
-  return 0;
+  return was_wanted;
 }
 
 /* ---- what is told; each is false when there is no room for it ---- */
