@@ -1,7 +1,7 @@
 // One proxy as one process: which signal does what, and with which status it ends. Knows no flags and makes no log.
 import { AdminUnavailable } from './admin-socket.ts';
 import { AuditUnavailable } from './observe/index.ts';
-import { RelayUnavailable } from './relay/index.ts';
+import { RelayUnavailable } from './data-plane.ts';
 import type { RunningProxy } from './start.ts';
 
 /** Ends: 0 drained, 2 bad use, settings or policy, 69 this machine cannot (address taken, audit, socket or relay not to be had), 70 a bug. */

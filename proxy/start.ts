@@ -12,7 +12,7 @@ import { createAudit, createMetrics, createObserve, type Audit, type Metrics } f
 import { watchOwnAddresses } from './own-addresses.ts';
 import { checkPolicyFile, openPolicyStore, type PolicyStore, type ReloadResult } from './policy-store.ts';
 import { dropPrivileges } from './privileges.ts';
-import { chooseRelay } from './relay/index.ts';
+import { chooseDataPlane } from './data-plane.ts';
 import { createResolver } from './resolve.ts';
 import { openPorts, type OpenPort } from './server.ts';
 import { createTunnelTable, type TunnelTable } from './tunnel-table.ts';
@@ -94,8 +94,9 @@ async function assemble(
   stack.defer(() => policyStore.close());
   const audit = createAudit(settings.audit);
   stack.defer(() => audit.close());
-  const relay = chooseRelay(settings.relay);
+  const { network, relay } = chooseDataPlane(settings.relay);
   stack.defer(() => relay.close());
+  stack.defer(() => network.close());
   const metrics = metricsOf(settings, relay.name, policyStore, audit);
   const resolver = createResolver({
     ...resolverLimits,
@@ -110,6 +111,7 @@ async function assemble(
     policyStore,
     resolver,
     ...limitsOf(settings),
+    network,
     relay,
     table,
     observers: createObserve({ audit, metrics, onBug }),

@@ -118,12 +118,20 @@ t.test(
     // Nobody accepts while this waits, so that every one of them is gone before it is accepted.
     t.equal(spawnSync(process.execPath, ['-e', script], { stdio: 'inherit' }).status, 0);
     await proxy.closed(20);
-    t.same(proxy.decisions, []);
-    const gone = { cause: 'client_gone', reason: null, verdict: null, peer: ':0', principal: null };
+    // Node no longer knows where such a client came from, and hands out none of its bytes; the native engine may have both.
+    t.same(
+      proxy.decisions.filter(({ reason }) => reason !== 'rule_matched'),
+      [],
+    );
     t.match(
       proxy.closes,
-      proxy.closes.map(() => gone),
+      proxy.closes.map(({ peer }) => ({
+        cause: 'client_gone',
+        reason: null,
+        principal: peer === ':0' ? null : 'local',
+      })),
     );
+    t.equal(new Set(proxy.closes.map(({ tunnel }) => tunnel)).size, 20);
     t.equal((await proxy.connect('b.test:443')).status, 403, 'the next one is known');
   },
 );
