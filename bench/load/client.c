@@ -45,9 +45,9 @@ void print_report(const char *name) {
   const double seconds = (double)(seen.ended - seen.began) / 1e9;
   for (char *c = seen.first_error; *c != 0; c++)
     if (*c == '"' || *c == '\\' || *c < ' ') *c = '\'';
-  printf("{\"workload\":\"%s\",\"done\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"bytes\":%" PRIu64
+  printf("{\"workload\":\"%s\",\"done\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"bytes\":%" PRIu64
          ",\"seconds\":%.6f,\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f,\"firstError\":\"%s\"}\n",
-         name, seen.done, seen.errors, seen.wrong, seen.bytes, seconds, sample_us(500), sample_us(990), sample_us(999),
+         name, seen.done, seen.errors, seen.lost, seen.wrong, seen.bytes, seconds, sample_us(500), sample_us(990), sample_us(999),
          sample_us(1000), seen.first_error);
 }
 

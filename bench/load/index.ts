@@ -1,11 +1,12 @@
 // Compiles the load generator and runs it: one upstream and one or more clients for each workload. Judges no figure.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface, type Interface } from 'node:readline';
+import { createInterface } from 'node:readline';
 
 const build = join(import.meta.dirname, 'build');
-const flags = ['-std=c11', '-O2', '-g', '-Wall', '-Wextra', '-Wconversion'];
+const flags = ['-std=c11', '-O2', '-pthread', '-g', '-Wall', '-Wextra', '-Wconversion'];
 const programs = {
   client: ['client.c', 'opening.c', 'workloads.c', 'wire.c'],
   upstream: ['upstream.c', 'wire.c'],
@@ -47,6 +48,8 @@ export interface ClientReport {
   readonly p999: number;
   readonly max: number;
   readonly firstError: string;
+  /** Idle tunnels that did not stay open. */
+  readonly lost: number;
 }
 
 export interface UpstreamReport {
@@ -77,26 +80,28 @@ export interface Amount {
   readonly stages?: readonly number[];
 }
 
-export interface Upstream {
+export interface Upstream extends AsyncDisposable {
   /** Ends it; what it saw. */
   end(): Promise<UpstreamReport>;
 }
 
 /** Starts an upstream on ADDRESS:PORT; `pace` is the most bytes per second that it sends down one tunnel. */
 export async function startUpstream(listen: string, pace?: number): Promise<Upstream> {
-  const { child, lines } = start('upstream', [listen, ...(pace === undefined ? [] : [String(pace)])]);
-  await nextLine(lines);
+  const program = start('upstream', [listen, ...(pace === undefined ? [] : [String(pace)])]);
+  await nextLine(program);
   return {
     async end() {
-      const line = nextLine(lines);
-      child.stdin?.end();
-      return JSON.parse(await line) as UpstreamReport;
+      program.child.stdin?.end();
+      const line = await nextLine(program);
+      await endOf(program);
+      return JSON.parse(line) as UpstreamReport;
     },
+    [Symbol.asyncDispose]: async () => await endOf(program),
   };
 }
 
 /** A client that holds tunnels open in stages. */
-export interface Holder {
+export interface Holder extends AsyncDisposable {
   /** Opens the next stage; how many are held in all. */
   readonly next: () => Promise<number>;
   /** Closes them all. */
@@ -104,25 +109,23 @@ export interface Holder {
 }
 
 export async function runClient(workload: Workload, way: Way, amount: Amount): Promise<ClientReport> {
-  const { lines } = start('client', clientArgs(workload, way, amount));
-  return JSON.parse(await nextLine(lines)) as ClientReport;
+  return JSON.parse(await nextLine(start('client', clientArgs(workload, way, amount)))) as ClientReport;
 }
 
 export function startHolder(way: Way, amount: Amount): Holder {
-  const { child, lines } = start('client', clientArgs('hold', way, amount));
+  const program = start('client', clientArgs('hold', way, amount));
   let isFirst = true;
   return {
     async next() {
-      const line = nextLine(lines);
-      if (!isFirst) child.stdin?.write('\n');
+      if (!isFirst) program.child.stdin?.write('\n');
       isFirst = false;
-      return (JSON.parse(await line) as { held: number }).held;
+      return (JSON.parse(await nextLine(program)) as { held: number }).held;
     },
     async end() {
-      const line = nextLine(lines);
-      child.stdin?.write('\n');
-      return JSON.parse(await line) as ClientReport;
+      program.child.stdin?.write('\n');
+      return JSON.parse(await nextLine(program)) as ClientReport;
     },
+    [Symbol.asyncDispose]: async () => await endOf(program),
   };
 }
 
@@ -145,21 +148,32 @@ function clientArgs(workload: Workload, way: Way, { slots, ms, stages }: Amount)
 
 interface Program {
   readonly child: ChildProcess;
-  readonly lines: Interface;
+  readonly lines: AsyncIterator<string>;
 }
 
 function start(program: keyof typeof programs, args: readonly string[]): Program {
   const child = spawn(join(build, program), args, { stdio: ['pipe', 'pipe', 'inherit'] });
-  return { child, lines: createInterface({ input: child.stdout }) };
+  return { child, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator]() };
 }
 
-async function nextLine(lines: Interface): Promise<string> {
-  return await new Promise((resolve, reject) => {
-    const onEnd = (): void => reject(new Error('the load generator ended early'));
-    lines.once('line', (line) => {
-      lines.off('close', onEnd);
-      resolve(line);
-    });
-    lines.once('close', onEnd);
-  });
+const endLimitMs = 5000;
+
+/** Waits until a program that was told to end has ended; makes it. Its sockets are gone then. */
+async function endOf({ child }: Program): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.stdin?.end();
+  const timer = setTimeout(() => child.kill('SIGKILL'), endLimitMs);
+  await once(child, 'exit');
+  clearTimeout(timer);
+}
+
+const lineLimitMs = 60_000;
+
+/** A line that came before somebody asked is not lost. */
+async function nextLine({ child, lines }: Program): Promise<string> {
+  const timer = setTimeout(() => child.kill('SIGKILL'), lineLimitMs);
+  const { value, done } = await lines.next();
+  clearTimeout(timer);
+  if (done === true) throw new Error(`the load generator ended early (status ${child.exitCode})`);
+  return value;
 }

@@ -1,10 +1,13 @@
-// The far end of every tunnel: answers a ClientHello with a ServerHello, then echoes, sends or swallows bytes as the client asks. One thread.
+// The far end of every tunnel: answers a ClientHello with a ServerHello, then echoes, sends or swallows bytes as the client asks. Two
+// threads: bulk tunnels have one of their own, so that an echo never waits for them here.
 // `upstream ADDRESS:PORT [BYTES]` (most bytes per second that one tunnel is sent; without it as fast as it can) prints `ready` when it listens, and when its stdin ends one JSON line of what it saw.
 #define _GNU_SOURCE
 #include "wire.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +26,11 @@ struct tunnel {
 };
 
 static struct {
-  uint64_t accepted, open, hellos, echoed, sourced, sunk, wrong, errors;
+  _Atomic uint64_t accepted, open, hellos, echoed, sourced, sunk, wrong, errors;
 } seen;
 static uint8_t answer[hello_max];
 static size_t answer_length;
-static int epoll;
+static int epoll, bulk_epoll;
 static uint64_t pace; // bytes per second of one tunnel that is sent to; 0 means no limit
 
 static void end(struct tunnel *t) {
@@ -39,11 +42,6 @@ static void end(struct tunnel *t) {
 // What a small write does not take at once is an error here: nothing that this side answers fills a socket.
 static bool say(struct tunnel *t, const uint8_t *bytes, size_t length) {
   return send(t->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)length;
-}
-
-static void watch(struct tunnel *t, uint32_t events) {
-  struct epoll_event event = {.events = events, .data.ptr = t};
-  if (epoll_ctl(epoll, EPOLL_CTL_MOD, t->fd, &event) != 0) die("epoll_ctl");
 }
 
 // Each step returns false when the tunnel is over. `ended` says whether that is how it should end.
@@ -62,10 +60,21 @@ static bool read_hello(struct tunnel *t, bool *ended) {
   return say(t, answer, answer_length);
 }
 
+static void add(int set, struct tunnel *t, uint32_t events) {
+  struct epoll_event event = {.events = events, .data.ptr = t};
+  if (epoll_ctl(set, EPOLL_CTL_ADD, t->fd, &event) != 0) die("epoll_ctl");
+}
+
+// From here on the other thread owns the tunnel.
+static void move_to_bulk(struct tunnel *t, uint32_t events) {
+  if (epoll_ctl(epoll, EPOLL_CTL_DEL, t->fd, NULL) != 0) die("epoll_ctl");
+  add(bulk_epoll, t, events);
+}
+
 static void start_source(struct tunnel *t) {
   // TCP paces itself: no timer here, and no burst that a timer would make.
   if (pace > 0 && setsockopt(t->fd, SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof pace) != 0) die("SO_MAX_PACING_RATE");
-  watch(t, EPOLLIN | EPOLLOUT);
+  move_to_bulk(t, EPOLLIN | EPOLLOUT);
 }
 
 static bool read_want(struct tunnel *t, bool *ended) {
@@ -74,8 +83,9 @@ static bool read_want(struct tunnel *t, bool *ended) {
   if (got < 0) return errno == EAGAIN;
   *ended = got == 0;
   if (got == 0) return false;
-  if (want == want_source) start_source(t);
   t->phase = want == want_echo ? echoing : want == want_source ? sourcing : sinking;
+  if (want == want_source) start_source(t);
+  if (want == want_sink) move_to_bulk(t, EPOLLIN);
   return want == want_echo || want == want_source || want == want_sink;
 }
 
@@ -103,7 +113,9 @@ static bool source(struct tunnel *t, bool *ended) {
 }
 
 static bool sink(struct tunnel *t, bool *ended) {
-  const ssize_t got = receive_pattern(t->fd, t->offset, &t->reads, &seen.wrong);
+  uint64_t wrong = 0;
+  const ssize_t got = receive_pattern(t->fd, t->offset, &t->reads, &wrong);
+  seen.wrong += wrong;
   if (got < 0) return errno == EAGAIN;
   *ended = got == 0;
   if (got == 0) return false;
@@ -135,10 +147,9 @@ static void accept_some(int listener) {
     if (t == NULL) die("calloc");
     set_nodelay(fd);
     t->fd = fd;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = t};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll_ctl");
     seen.accepted++;
     seen.open++;
+    add(epoll, t, EPOLLIN);
   }
 }
 
@@ -148,6 +159,17 @@ static int listen_on(const char *text) {
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 4096) != 0) die("listen");
   return fd;
+}
+
+static void *serve_bulk(void *unused) {
+  (void)unused;
+  for (;;) {
+    struct epoll_event events[64];
+    const int count = epoll_wait(bulk_epoll, events, 64, -1);
+    if (count < 0 && errno != EINTR) die("epoll_wait");
+    for (int i = 0; i < count; i++) serve(events[i].data.ptr);
+  }
+  return NULL;
 }
 
 static void report(void) {
@@ -164,6 +186,10 @@ int main(int argc, char **argv) {
   if (argc == 3) pace = strtoull(argv[2], NULL, 10);
   answer_length = server_hello(answer);
   epoll = epoll_create1(EPOLL_CLOEXEC);
+  bulk_epoll = epoll_create1(EPOLL_CLOEXEC);
+  pattern_at(0); // made before there are two threads
+  pthread_t bulk;
+  if (pthread_create(&bulk, NULL, serve_bulk, NULL) != 0) die("pthread_create");
   const int listener = listen_on(argv[1]);
   // The two that are no tunnels are told apart by the address of what they own.
   int control = STDIN_FILENO;

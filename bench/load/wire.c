@@ -118,7 +118,7 @@ ssize_t send_pattern(int fd, uint64_t offset) {
 }
 
 ssize_t receive_pattern(int fd, uint64_t offset, uint64_t *reads, uint64_t *wrong) {
-  static uint8_t bytes[window_bytes];
+  static _Thread_local uint8_t bytes[window_bytes];
   const bool looked_at = (*reads)++ % 16 == 0;
   const ssize_t got = recv(fd, looked_at ? bytes : NULL, window_bytes, MSG_DONTWAIT | (looked_at ? 0 : MSG_TRUNC));
   if (looked_at && got > 0 && memcmp(bytes, pattern_at(offset), (size_t)got) != 0) ++*wrong;

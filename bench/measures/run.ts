@@ -24,7 +24,7 @@ export interface Ran {
 const settleMs = 100;
 
 export async function run(workload: Workload, peer: RunningPeer, world: World, amount: Amount): Promise<Ran> {
-  const upstream = await startUpstream(world.upstream);
+  await using upstream = await startUpstream(world.upstream);
   const before = cpuOf(peer);
   const client = await runClient(workload, peer.way, amount);
   await wait(settleMs);
@@ -34,6 +34,26 @@ export async function run(workload: Workload, peer: RunningPeer, world: World, a
   checkUpstream(client, seen);
   const cpuSeconds = before === undefined || after === undefined ? undefined : after - before;
   return { client, upstream: seen, cpuSeconds };
+}
+
+/** Two workloads at once; the first goes on for as long as the second, and both are checked. Resolves with the report of the second. */
+export async function runBeside(
+  first: Workload,
+  second: Workload,
+  peer: RunningPeer,
+  world: World,
+  { besides, amount, pace }: { readonly besides: Amount; readonly amount: Amount; readonly pace?: number },
+): Promise<ClientReport> {
+  await using upstream = await startUpstream(world.upstream, pace);
+  const reports = await Promise.all([
+    runClient(first, peer.way, besides),
+    runClient(second, peer.way, amount),
+  ]);
+  await wait(settleMs);
+  const seen = await upstream.end();
+  for (const report of reports) checkClient(report);
+  checkUpstream(reports[0], seen);
+  return reports[1];
 }
 
 export function cpuOf({ pid }: RunningPeer): number | undefined {
