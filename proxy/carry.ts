@@ -22,7 +22,7 @@ export async function carry(
     tunnel.stage = 'accept_reply';
     inbound.accept();
     const passed = await passHello(upstream, granted, opening);
-    if ('verdict' in passed) return refuse(passed, opening);
+    if ('verdict' in passed) return await refuse(passed, opening);
     if (passed.isSilent) return { cause: 'idle', reason: null };
     checkStillAdmitted(opening);
     return await relay(upstream, passed, granted, opening);

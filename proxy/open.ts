@@ -18,8 +18,8 @@ export async function open(inbound: Inbound, tunnel: Tunnel, deps: Deps): Promis
   try {
     const opening = { inbound, tunnel, deps };
     const judged = await judge(opening, place.ok ? inbound.turnedAway : place.reason);
-    if ('verdict' in judged) return refuse(judged, opening);
-    recordDecision(judged.decision, tunnel, deps);
+    if ('verdict' in judged) return await refuse(judged, opening);
+    await recordDecision(judged.decision, tunnel, deps);
     const upstream = await connect(judged, opening);
     stopWatching();
     return await carry(upstream, judged, opening);

@@ -105,6 +105,8 @@ async function assemble(
     timeoutMs: settings.dnsTimeoutMs,
   });
   stack.defer(() => resolver.close());
+  const observers = createObserve({ audit, metrics, onBug });
+  stack.defer(() => observers.flush());
   const draining = { now: false };
   const deps: Deps = {
     settings,
@@ -114,7 +116,7 @@ async function assemble(
     network,
     relay,
     table,
-    observers: createObserve({ audit, metrics, onBug }),
+    observers,
     dial,
     ownAddresses,
     clock: Date.now,

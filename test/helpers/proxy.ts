@@ -199,7 +199,7 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
     if (problem !== undefined) problems.push(problem);
   };
   const observe: Observe = {
-    decided(event) {
+    async decided(event) {
       onDecided(event);
       check(decisionRecord(event));
       decisions.push(event);
@@ -213,6 +213,7 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
       if (!expectsBugs) console.error(error);
       bugs.push({ error, stage });
     },
+    flush() {},
     stage() {},
     bytes() {},
     tunnelOpened() {},

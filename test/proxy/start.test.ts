@@ -55,6 +55,8 @@ async function start(t: Test, policy: object, settings: Partial<ProxySettings> =
       return await readReply(socket);
     },
     async audit() {
+      // Close lines are written at the end of the turn.
+      await new Promise((resolve) => setImmediate(resolve));
       return assertAuditLines(t, await readFile(paths.audit, 'utf8'));
     },
   };

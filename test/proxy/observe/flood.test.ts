@@ -22,22 +22,23 @@ t.test(
     const clock = { ms: 0 };
     const { metrics, audit: unused } = createTestParts(t);
     const written: (DecisionEvent | CloseEvent)[] = [];
-    const keep = (event: DecisionEvent | CloseEvent): void => void written.push(event);
+    const keep = (...events: readonly (DecisionEvent | CloseEvent)[]): void => void written.push(...events);
     const audit: Audit = { ...unused, decided: keep, closed: keep };
     const observe = createObserve({ audit, metrics, onBug: () => {}, now: () => clock.ms });
     const flood = (from: number, to: number, principal: string): void => {
       for (let n = from; n < to; n += 1) {
         const client = { tunnel: `${principal}${n}`, principal };
-        observe.decided(decisionEvent({ ...turnedAway, ...client }));
+        void observe.decided(decisionEvent({ ...turnedAway, ...client }));
         observe.closed(closeEvent({ ...client, verdict: 'deny', reason: 'limit_rate', cause: 'refused' }));
+        observe.flush();
       }
     };
     flood(0, 5000, 'a');
     t.equal(written.length, 20, 'a pair each');
     flood(0, 5, 'b');
     t.equal(written.length, 30, 'another principal has lines of its own');
-    observe.decided(decisionEvent({ principal: 'a' }));
-    observe.decided(decisionEvent({ principal: 'a', verdict: 'deny', reason: 'rule_denied' }));
+    await observe.decided(decisionEvent({ principal: 'a' }));
+    await observe.decided(decisionEvent({ principal: 'a', verdict: 'deny', reason: 'rule_denied' }));
     t.equal(written.length, 32, 'what the policy said is always written');
     clock.ms += 1000;
     flood(5000, 10_000, 'a');
