@@ -82,6 +82,8 @@ static void tell_head(struct engine *engine, struct conn *conn, uint32_t head_by
   conn->readable = true;
   int32_t n = receive(conn, engine->buffers.arena + engine->used, wish.max_bytes, &wish);
   if (n == -EAGAIN) return;
+  /* What a client said before it reset is nobody's any more. */
+  if (n > 0 && error_of(conn) != 0) n = -conn->error;
   if (n < 0) {
     tell(engine, ENGINE_FAILED, conn->id, -n, 0);
     return;
@@ -105,7 +107,6 @@ static bool accept_one(struct engine *engine, struct conn *listener) {
   struct sockaddr_storage peer = {0};
   int fd = take(listener, &peer);
   if (fd < 0) return after_failure(engine, listener, errno);
-  send_at_once(fd);
   struct conn *conn = conn_add(engine, fd, IS_OPEN, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
   if (conn == NULL) {
     tell_failed(engine, listener, errno);
@@ -138,6 +139,8 @@ int32_t engine_listen(struct engine *engine, int fd, uint32_t head_bytes) {
   /* Level-triggered: what one wake-up leaves, the next one finds. */
   struct conn *listener = conn_add(engine, fd, IS_LISTENER, EPOLLIN);
   if (listener == NULL) return -errno;
+  /* Inherited by every client, tcp(7). */
+  send_at_once(fd);
   listener->head_bytes = head_bytes < engine->direct ? head_bytes : engine->direct;
   return listener->id;
 }

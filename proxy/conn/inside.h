@@ -66,6 +66,7 @@ void conns_free(struct engine *engine);
 bool accept_share(struct engine *engine, struct conn *listener);
 
 /* stream.c */
+int error_of(struct conn *conn);
 int32_t receive(struct conn *conn, uint8_t *to, uint32_t most, const struct engine_wish *wish);
 bool serve_stream(struct engine *engine, struct conn *conn);
 

@@ -13,7 +13,7 @@
 #define LEAST_ROOM 4096
 
 /* What broke the connection, or 0. The kernel tells one caller only, so it is kept. */
-static int error_of(struct conn *conn) {
+int error_of(struct conn *conn) {
   int error = 0;
   socklen_t length = sizeof error;
   if (conn->error == 0 && getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0) conn->error = error;
