@@ -1,6 +1,7 @@
 // The policy in force: a canonical text, the index of its rules, and each rule made when it is first met. Decides nothing.
 
 import { digestOf } from './digest.ts';
+import { readDocument, readServices } from './believe.ts';
 import { canonicalText, deepFreeze, type PolicyDocument, type ServiceDocument } from './document.ts';
 import { indexText, type TextIndex } from './index-text.ts';
 import { RuleSet } from './rule-set.ts';
@@ -58,14 +59,15 @@ export class Policy {
 
   /** The canonical document. Of a large policy it is read from the text at the first call, which takes its time. */
   get document(): PolicyDocument {
-    this.#document ??= deepFreeze<PolicyDocument>(JSON.parse(textOf(this.image.text)));
+    this.#document ??= deepFreeze(readDocument(textOf(this.image.text)));
     return this.#document;
   }
 }
 
 /** Compiles a document that has passed every check; `loopback` names the services of a run that may dial loopback. */
 export function compilePolicy(document: PolicyDocument, loopback: readonly string[] = []): Policy {
-  const text = Buffer.from(canonicalText(document));
+  // Never from a pool: a buffer of its own may move to another thread.
+  const text = new TextEncoder().encode(canonicalText(document));
   const sorted = loopback.toSorted();
   const digest = digestOf(text, sorted);
   return new Policy({ text, digest, loopback: sorted, index: wholeIndex(text) }, document);
@@ -81,7 +83,7 @@ function wholeIndex(text: Uint8Array): TextIndex {
 
 function servicesIn({ text, index }: IndexedImage): readonly ServiceDocument[] {
   const [start, end] = index.services;
-  return start === end ? [] : JSON.parse(textOf(text.subarray(start, end)));
+  return start === end ? [] : readServices(textOf(text.subarray(start, end)));
 }
 
 function textOf({ buffer, byteOffset, length }: Uint8Array): string {

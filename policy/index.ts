@@ -12,8 +12,8 @@ export { explain, type Explanation } from './explain.ts';
 export { canonicalHost, type CanonicalHost } from './host.ts';
 export { parseJson, type JsonResult } from './json.ts';
 export { openImage } from './image.ts';
-export type { RunService } from './rule.ts';
-export { loadPolicy, parsePolicy, readPolicyText } from './load.ts';
+export type { CompiledService, RunService } from './rule.ts';
+export { decodePolicy, loadPolicy, parsePolicy, readPolicyBytes } from './load.ts';
 export { PolicyError, type Problem } from './problem.ts';
 export { printable } from './printable.ts';
 export {

@@ -17,8 +17,8 @@ import { schemaProblem } from './schema-problem.ts';
 import schema from './schema.json' with { type: 'json' };
 import { semanticProblems, type Entries, type Entry } from './semantics.ts';
 
-/** More than this is no policy that a person could review. */
-const maxPolicyBytes = 16 * 2 ** 20;
+/** 100,000 rules with their reasons are 23 MB in the canonical text; more than this is no policy. */
+const maxPolicyBytes = 32 * 2 ** 20;
 
 const ajv = new Ajv({ allErrors: true, strict: true, verbose: true }).addSchema(schema);
 const isDocument = ajv.compile<AuthoredDocument>({ $ref: 'sallyport-policy' });
@@ -29,21 +29,30 @@ const isTest = ajv.compile<TestDocument>({ $ref: 'sallyport-policy#/definitions/
 
 /** Reads, checks and compiles a policy file; runs none of its tests. Throws PolicyError, or Error with a help line. */
 export async function loadPolicy(path: string): Promise<Policy> {
-  return parsePolicy(await readPolicyText(path));
+  return parsePolicy(decodePolicy(path, await readPolicyBytes(path)));
 }
 
-/** The JSON text of a policy file; a `.nix` file is evaluated. Throws Error with a help line. */
-export async function readPolicyText(path: string): Promise<string> {
+/** The JSON text of a policy file in UTF-8, not yet looked at; a `.nix` file is evaluated. Throws Error with a help line. */
+export async function readPolicyBytes(path: string): Promise<Uint8Array> {
   if (!path.endsWith('.nix')) return await readBounded(path);
   const { evaluateNix } = await import('./nix.ts');
-  return await evaluateNix(path);
+  return Buffer.from(await evaluateNix(path));
 }
 
-async function readBounded(path: string): Promise<string> {
+async function readBounded(path: string): Promise<Uint8Array> {
   try {
     // `end` is inclusive: one byte more than allowed is enough to know.
     const bytes = await buffer(createReadStream(path, { end: maxPolicyBytes }));
     if (bytes.length > maxPolicyBytes) throw new RangeError(`larger than ${maxPolicyBytes} bytes`);
+    return bytes;
+  } catch (cause) {
+    throw new Error(unreadable(path, cause), { cause });
+  }
+}
+
+/** The text of what was read from `path`. Throws Error with a help line when it is not UTF-8. */
+export function decodePolicy(path: string, bytes: Uint8Array): string {
+  try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
     throw new Error(unreadable(path, cause), { cause });

@@ -1,6 +1,7 @@
 // The rules of one list by host, each made from its JSON when it is first met: a policy of any size costs nothing until it is used.
 // Decides nothing.
 
+import { readRule } from './believe.ts';
 import type { RuleDocument } from './document.ts';
 import { HostIndex, type HostTable } from './host-index.ts';
 
@@ -40,8 +41,6 @@ export class RuleSet<T> {
   }
 
   #make(entry: number): T {
-    // INVARIANT: the text has passed every check.
-    const rule: RuleDocument = JSON.parse(this.#index.ruleText(entry));
-    return this.#compile(rule);
+    return this.#compile(readRule(this.#index.ruleText(entry)));
   }
 }
