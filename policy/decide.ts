@@ -172,14 +172,18 @@ function ruleOf(policy: Policy, { target, mode, service }: EgressRequest): Compi
 function addressProblem(rule: CompiledRule, address: Address, own: readonly Address[]): string | undefined {
   const { isPublic, kind, source } = classifyAddress(address);
   const isOpenLoopback = rule.loopback && kind === 'loopback';
-  if (!isOpenLoopback && own.some((mine) => isSameAddress(mine, address)))
-    return 'an address of the proxy host itself';
+  if (!isOpenLoopback && isOneOf(own, address)) return 'an address of the proxy host itself';
   if (rule.ranges === null) return isPublic || isOpenLoopback ? undefined : `${kind} (${source})`;
   if (!isOpenLoopback && !isExceptable(kind)) return `${kind} (${source}), which no rule can except`;
   const judged = unwrapAddress(address);
   return rule.ranges.some((range) => range.contains(judged))
     ? undefined
     : `outside the addresses of rule \`${rule.id}\``;
+}
+
+function isOneOf(own: readonly Address[], address: Address): boolean {
+  for (const mine of own) if (isSameAddress(mine, address)) return true;
+  return false;
 }
 
 /** Gate 3: the first bytes of the tunnel. The same allow decision, or a denial. Opaque services have nothing to confirm. */
@@ -215,6 +219,7 @@ function helloProblem(
 }
 
 function nameProblem(host: string, name: string): readonly [Reason, string] | undefined {
+  // A canonical host has no trailing dot.
   if (name === host) return undefined;
   const read = canonicalHost(name);
   // RFC 6066 §3: no trailing dot. With one, a server may choose another site, or none, than for the name that was judged.

@@ -15,9 +15,6 @@ export interface Explanation {
   readonly howToRequest: string;
 }
 
-/** Hosts of a policy that are compared with a denied one, at most. */
-const maxCandidates = 1000;
-
 /** Says what a decision means for whoever asked. With the `target` that was asked for, a malformed one gets its own hint. */
 export function explain(policy: Policy, decision: Decision, target?: Target): Explanation {
   const malformed = decision.reason === 'request_malformed' && target?.kind === 'malformed';
@@ -39,7 +36,7 @@ function suggestion(policy: Policy, decision: Decision): string | undefined {
   const { host } = decision;
   const sibling = host.startsWith('www.') ? host.slice('www.'.length) : `www.${host}`;
   if (isNamed(policy, sibling)) return sibling;
-  const near = nearest(host, policy.allow.exactHosts(maxCandidates));
+  const near = nearest(host, policy.allow.firstHosts);
   return near !== undefined && isNamed(policy, near) ? near : undefined;
 }
 
@@ -47,7 +44,7 @@ function suggestion(policy: Policy, decision: Decision): string | undefined {
 function fullName(policy: Policy, shown: string): string | undefined {
   const label = shown.toLowerCase().split(':', 1)[0] ?? '';
   if (label === '' || label.includes('.')) return undefined;
-  for (const host of policy.allow.exactHosts(maxCandidates)) {
+  for (const host of policy.allow.firstHosts) {
     const [port] = policy.allow.find(host)?.ports ?? [];
     if (host.startsWith(`${label}.`) && isNamed(policy, host) && port !== undefined) return `${host}:${port}`;
   }

@@ -1,7 +1,6 @@
 // From a file or a text to a compiled policy: strict JSON, schema, meaning, all problems at once. The only reader of files here.
 
-import { createReadStream } from 'node:fs';
-import { buffer } from 'node:stream/consumers';
+import { open, type FileHandle } from 'node:fs/promises';
 import { Ajv, type ValidateFunction } from 'ajv';
 import { compilePolicy, type Policy } from './compile.ts';
 import {
@@ -41,13 +40,33 @@ export async function readPolicyBytes(path: string): Promise<Uint8Array> {
 
 async function readBounded(path: string): Promise<Uint8Array> {
   try {
-    // `end` is inclusive: one byte more than allowed is enough to know.
-    const bytes = await buffer(createReadStream(path, { end: maxPolicyBytes }));
-    if (bytes.length > maxPolicyBytes) throw new RangeError(`larger than ${maxPolicyBytes} bytes`);
-    return bytes;
+    await using file = await open(path);
+    const { size } = await file.stat();
+    return await readToEnd(file, Math.min(size, maxPolicyBytes) + 1);
   } catch (cause) {
     throw new Error(unreadable(path, cause), { cause });
   }
+}
+
+/** Most bytes of one read. */
+const chunkBytes = 2 ** 20;
+
+// Into one buffer that is its own, so that it may move to another thread. A pipe has no size: then the buffer grows.
+async function readToEnd(file: FileHandle, expected: number): Promise<Uint8Array> {
+  let bytes: Buffer = Buffer.allocUnsafeSlow(expected);
+  for (let length = 0; ;) {
+    if (length === bytes.length) bytes = grown(bytes);
+    const { bytesRead } = await file.read(bytes, length, Math.min(bytes.length - length, chunkBytes));
+    if (bytesRead === 0) return bytes.subarray(0, length);
+    length += bytesRead;
+    if (length > maxPolicyBytes) throw new RangeError(`larger than ${maxPolicyBytes} bytes`);
+  }
+}
+
+function grown(bytes: Buffer): Buffer {
+  const larger = Buffer.allocUnsafeSlow(Math.max(64 * 1024, bytes.length * 2));
+  larger.set(bytes);
+  return larger;
 }
 
 /** The text of what was read from `path`. Throws Error with a help line when it is not UTF-8. */

@@ -5,12 +5,16 @@ import { readRule } from './believe.ts';
 import type { RuleDocument } from './document.ts';
 import { HostIndex, type HostTable } from './host-index.ts';
 
+const maxFirstHosts = 1000;
+
 /** The rules of one list. */
 export class RuleSet<T> {
   readonly #index: HostIndex;
   readonly #compile: (rule: RuleDocument) => T;
   /** By number; a rule is made when it is first met. */
   readonly #made: (T | undefined)[];
+
+  #firstHosts: readonly string[] | undefined;
 
   constructor(text: Uint8Array, table: HostTable, compile: (rule: RuleDocument) => T) {
     this.#index = new HostIndex(text, table);
@@ -30,8 +34,12 @@ export class RuleSet<T> {
     return this.#index.hasWildcard(base);
   }
 
-  /** The first `count` exact hosts, in the order of the canonical text. */
-  exactHosts(count: number): readonly string[] {
+  /** The first exact hosts in the order of the canonical text, at most a thousand. */
+  get firstHosts(): readonly string[] {
+    return (this.#firstHosts ??= this.#readHosts(maxFirstHosts));
+  }
+
+  #readHosts(count: number): readonly string[] {
     const hosts: string[] = [];
     for (let entry = 0; entry < this.#index.size && hosts.length < count; entry += 1) {
       const host = this.#index.exactHost(entry);

@@ -28,6 +28,7 @@ export async function checkInThread(
   signal?.throwIfAborted();
   const worker = new Worker(new URL('policy-worker.ts', import.meta.url), {
     workerData: job,
+    transferList: ownBuffer(job.bytes),
     resourceLimits: { maxOldGenerationSizeMb: heapMb },
   });
   const timer = Promise.withResolvers<never>();
@@ -50,6 +51,14 @@ export async function checkInThread(
     await worker.terminate();
   }
 }
+
+/** Moved, not copied; what shares a pool with others is copied. */
+function ownBuffer({ buffer, byteLength }: Uint8Array): ArrayBuffer[] {
+  return buffer instanceof ArrayBuffer && byteLength >= movedFromBytes ? [buffer] : [];
+}
+
+/** Node takes smaller buffers from a pool. */
+const movedFromBytes = 64 * 1024;
 
 async function answerOf(worker: Worker, path: string): Promise<ThreadAnswer> {
   return await new Promise((resolve, reject) => {
