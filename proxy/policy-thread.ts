@@ -19,7 +19,9 @@ export type ThreadAnswer = { readonly image: IndexedImage } | { readonly error: 
 
 const help = 'split the policy among several proxies, or give this machine more memory';
 
-/** The policy of `job`. Throws Error with what is wrong, or why there is no answer. No thread is left after it. */
+/**
+ * The policy of `job`, whose bytes are taken away. Throws Error with what is wrong, or why there is no answer. No thread is left after it.
+ */
 export async function checkInThread(
   job: PolicyJob,
   { timeoutMs, heapMb }: ThreadBounds,

@@ -66,7 +66,7 @@ export function createTunnelTable(): TunnelTable {
   };
 }
 
-/** Judging and cutting so many takes about SLICE_MS. */
+/** Judging and cutting so many takes a millisecond, and three when their rules are met for the first time. */
 const sliceTunnels = 100;
 
 async function nextTurn(): Promise<void> {
