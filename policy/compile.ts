@@ -57,9 +57,14 @@ export class Policy {
     Object.freeze(this);
   }
 
+  /** The canonical text. */
+  get text(): string {
+    return textOf(this.image.text);
+  }
+
   /** The canonical document. Of a large policy it is read from the text at the first call, which takes its time. */
   get document(): PolicyDocument {
-    this.#document ??= deepFreeze(readDocument(textOf(this.image.text)));
+    this.#document ??= deepFreeze(readDocument(this.text));
     return this.#document;
   }
 }

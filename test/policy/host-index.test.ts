@@ -10,6 +10,7 @@ import {
   type Decision,
   type Policy,
 } from '../../policy/index.ts';
+import { emptyHash, hashLeft } from '../../policy/host-hash.ts';
 import { assertHolds } from '../helpers/fuzz.ts';
 
 interface Rule {
@@ -158,6 +159,24 @@ t.test('ten thousand rules are found each by its own name, and no other name is'
     others.filter((asked) => ask(policy, asked).reason !== 'no_rule_matched'),
     [],
   );
+});
+
+function hashOf(text: string): number {
+  return Buffer.from(text).reduceRight(hashLeft, emptyHash);
+}
+
+t.test('a name with the hash of a rule, and of its length, is another name', async (t) => {
+  const [named, other] = ['i3u6ot56.example.test', '2vf9478i.example.test'];
+  t.equal(hashOf(named), hashOf(other));
+  const only = parsePolicy(JSON.stringify({ allow: [{ host: named, reason: 'one' }] }));
+  t.equal(ask(only, named).verdict, 'allow');
+  t.equal(ask(only, other).reason, 'no_rule_matched');
+  t.equal(ask(only, `x.${other}`).reason, 'no_rule_matched');
+  const both = [named, `*.${named}`, other].map((one) => ({ host: one, reason: one }));
+  const policy = parsePolicy(JSON.stringify({ allow: both }));
+  for (const asked of [named, other]) t.equal(ask(policy, asked).rule?.reason, asked);
+  t.equal(ask(policy, `x.${named}`).rule?.reason, `*.${named}`);
+  t.equal(ask(policy, `x.${other}`).reason, 'no_rule_matched');
 });
 
 t.test('a hand-over is cut into slices, and refused when one byte of the text differs', async (t) => {
