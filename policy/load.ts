@@ -11,7 +11,7 @@ import {
   type TestDocument,
 } from './document.ts';
 import { parseJson } from './json.ts';
-import { PolicyError } from './problem.ts';
+import { PolicyError, type Problem } from './problem.ts';
 import { schemaProblem } from './schema-problem.ts';
 import schema from './schema.json' with { type: 'json' };
 import { semanticProblems, type Entries, type Entry } from './semantics.ts';
@@ -87,8 +87,28 @@ function unreadable(path: string, cause: unknown): string {
   return `policy \`${path}\` cannot be read: ${why}\nhelp: give a readable UTF-8 file`;
 }
 
+/** Values of 32 MiB of real rules are half as many. What is made of nothing but brackets would take all memory there is. */
+const maxValues = 2_000_000;
+
+const tooMany: Problem = {
+  pointer: '',
+  message: `the policy has more than ${maxValues} values`,
+  help: 'make it smaller',
+};
+
+// No value without a comma, a bracket or a brace before it.
+function hasTooMany(text: string): boolean {
+  let count = 0;
+  for (let i = 0; i < text.length && count <= maxValues; i += 1) {
+    const code = text.charCodeAt(i);
+    if (code === 0x2c || code === 0x5b || code === 0x7b) count += 1;
+  }
+  return count > maxValues;
+}
+
 /** Checks and compiles the JSON text of a policy. Throws PolicyError with every problem. */
 export function parsePolicy(text: string): Policy {
+  if (hasTooMany(text)) throw new PolicyError([tooMany]);
   const json = parseJson(text);
   if ('problems' in json) throw new PolicyError(json.problems);
   const { value } = json;

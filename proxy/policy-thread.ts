@@ -13,10 +13,10 @@ export interface ThreadBounds {
 
 /**
  * 64 KiB are some 450 rules: 10 to 20 ms of the proxy itself. A thread takes a quarter of a second of another core to start, which nobody
- * should wait for after an edit of ten rules. The largest file that is read needs half of the heap; one that was made to need more fails,
- * and does not take the proxy with it.
+ * should wait for after an edit of ten rules. The largest file that load.ts reads needs half of the heap: the bound is a last resort, because
+ * Node may end the whole process when a thread runs out of it.
  */
-export const threadBounds: ThreadBounds = { fromBytes: 64 * 1024, timeoutMs: 60_000, heapMb: 768 };
+export const threadBounds: ThreadBounds = { fromBytes: 64 * 1024, timeoutMs: 60_000, heapMb: 1024 };
 
 /** What the thread says. */
 export type ThreadAnswer = { readonly image: IndexedImage } | { readonly error: string };
@@ -36,6 +36,9 @@ export async function checkInThread(
   const worker = new Worker(new URL('policy-worker.ts', import.meta.url), {
     workerData: job,
     transferList: ownBuffer(job.bytes),
+    // Nothing of how this process was started matters to it.
+    execArgv: [],
+    env: {},
     resourceLimits: { maxOldGenerationSizeMb: heapMb },
   });
   const timer = Promise.withResolvers<never>();

@@ -72,6 +72,10 @@ t.test('a file that is missing, huge or not UTF-8 is an error with help', async 
   await t.rejects(loadPolicy(join(dir, 'huge.json')), { message: /larger than/ });
 });
 
+t.test('a text of millions of brackets is refused before it is built', async (t) => {
+  t.match(problemsOf(`[${'{},'.repeat(1_000_001)}{}]`), [{ message: /more than 2000000 values/ }]);
+});
+
 t.test('all errors come at once, each with its pointer, its Nix attribute and help', async (t) => {
   const text = JSON.stringify({
     extra: 1,
