@@ -82,8 +82,8 @@ async function assemble(
   await using stack = new AsyncDisposableStack();
   const table = createTunnelTable();
   const ownAddresses = watchOwnAddresses(Date.now);
-  const sever: Parameters<typeof openPolicyStore>[0]['sever'] = (policy) =>
-    table.severWhere((tunnel) => !admits(policy, tunnel, ownAddresses()), 'policy_changed');
+  const sever: Parameters<typeof openPolicyStore>[0]['sever'] = async (policy) =>
+    await table.severInTurns((tunnel) => !admits(policy, tunnel, ownAddresses()), 'policy_changed');
   const policyStore = await openPolicyStore({
     path: settings.policy,
     services: settings.services,

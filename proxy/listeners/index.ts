@@ -1,5 +1,5 @@
 // Every way in, in one list. A door that is not here does not exist.
-import type { Policy, ServiceDocument } from '../../policy/index.ts';
+import type { Policy, CompiledService } from '../../policy/index.ts';
 import type { ProxySettings } from '../config.ts';
 import { formatEndpoint } from '../endpoint.ts';
 import type { Deps, Door } from '../types.ts';
@@ -22,7 +22,7 @@ export function listens(
 ): Listen[] {
   return [
     ...settings.listen.map((at) => ({ name: 'connect', at, door: connectDoor(deps) })),
-    ...servicePorts(settings.serviceListen, policy().document.services).map(({ at, service }) => ({
+    ...servicePorts(settings.serviceListen, [...policy().services.values()]).map(({ at, service }) => ({
       name: service.name,
       at,
       door: serviceDoor(service, policy),
@@ -32,8 +32,8 @@ export function listens(
 
 function servicePorts(
   address: string | null,
-  services: readonly ServiceDocument[],
-): readonly { at: string; service: ServiceDocument }[] {
+  services: readonly CompiledService[],
+): readonly { at: string; service: CompiledService }[] {
   if (address === null) return [];
   return services.map((service) => ({ at: formatEndpoint(address, service.port), service }));
 }
