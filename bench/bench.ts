@@ -14,7 +14,8 @@ export async function bench(options: Options, world: World): Promise<number> {
   // This is process 1 of its namespace: what it started ends with it.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
   const loadBefore = loadNow();
-  const say = (line: string): void => void process.stderr.write(`${line}\n`);
+  const say = (line: string): void =>
+    void process.stderr.write(`${(performance.now() / 1000).toFixed(1)} s  ${line}\n`);
   const taken = await takeRounds({ ...options, world, say });
   const text = reportText({ ...options, world, taken, loadBefore });
   process.stdout.write(text);

@@ -49,4 +49,6 @@ export interface Scale {
 }
 
 /** A run that lost or changed something: reported, and no part of any median. */
-export class FailedRun extends Error {}
+export class FailedRun extends Error {
+  override readonly name = 'FailedRun';
+}
