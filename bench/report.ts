@@ -1,5 +1,6 @@
 // The page docs/benchmarks.md, and what is printed: one text. Decides no figure and writes no file.
 import { machineRows } from './machine.ts';
+import { tunnelsThatFit } from './measures/idle.ts';
 import type { Options } from './options.ts';
 import { pointsTable } from './points.ts';
 import type { Taken } from './rounds.ts';
@@ -26,7 +27,8 @@ const intro = [
   '',
   'Every peer has the same allowlist of 101 names with the one that is asked for in the middle, and logs nothing. Sallyport has everything on:',
   'policy, address guard, server-name gate, an audit line for each decision and close in a file, metrics. HAProxy gets no CONNECT: its clients',
-  'begin with the ClientHello. It and Squid do not check that the address a name leads to is public.',
+  'begin with the ClientHello. HAProxy runs a thread for each core, as it comes; tinyproxy tries its list in order. No other peer checks which',
+  'addresses a name leads to, and none but HAProxy and Sallyport looks at the hello.',
 ];
 
 export function reportText(told: Told): string {
@@ -42,9 +44,9 @@ export function reportText(told: Told): string {
   ];
   return lines([
     ...intro,
-    ...section('Machine', table(['', ''], machine)),
-    ...section('Peers', table(['peer', 'version'], rows)),
-    ...section('What must hold', pointsNote, pointsTable(taken, scale)),
+    ...section('Machine', table(['what', 'this machine'], machine, 2)),
+    ...section('Peers', table(['peer', 'version'], rows, 2)),
+    ...section('What must hold', pointsNote, pointsTable(taken, scale, tunnelsThatFit(world.descriptors))),
     ...peerSections(told),
     ...told.ownMeasures.flatMap((measure) =>
       section(measure.title, [measure.about(scale)], ownTable(measure, taken, scale)),
@@ -54,7 +56,7 @@ export function reportText(told: Told): string {
 }
 
 const pointsNote = [
-  'Sallyport with its splice relay, beside what it was held to. A ratio below 1 is better than the bound where the bound is `≤`.',
+  'Sallyport with its splice relay, beside what it was held to. The ratio is what was read over the bound.',
 ];
 
 function peerSections({ measures, peers, taken, scale }: Told): readonly string[] {
@@ -71,7 +73,7 @@ function peerSections({ measures, peers, taken, scale }: Told): readonly string[
 function failureSection({ failures }: Taken): readonly string[] {
   if (failures.length === 0) return section('Failed runs', ['None.']);
   const rows = failures.map(({ peer, measure, round, problem }) => [peer, measure, String(round), problem]);
-  return section('Failed runs', table(['peer', 'measure', 'round', 'problem'], rows));
+  return section('Failed runs', table(['peer', 'measure', 'round', 'problem'], rows, 4));
 }
 
 function section(title: string, ...blocks: readonly (readonly string[])[]): readonly string[] {

@@ -59,10 +59,14 @@ export function ownTable(measure: OwnMeasure, taken: Taken, scale: Scale): reado
   return table(['what', 'median (least–most)'], rows);
 }
 
-/** Lines of a markdown table; the first column is text. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {
+/** Lines of a markdown table; the first `texts` columns (default: one) are text, the others numbers. */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  texts = 1,
+): readonly string[] {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)];
+  return [line(head), line(head.map((_, i) => (i < texts ? '---' : '---:'))), ...rows.map(line)];
 }
 
 function headOf({ title, unit }: Figure): string {

@@ -10,6 +10,11 @@ const slots = 64;
 /** Descriptors that a proxy needs besides two for each tunnel. */
 const spare = 300;
 
+/** Tunnels that one process can hold with so many descriptors. */
+export function tunnelsThatFit(descriptors: number): number {
+  return Math.floor((descriptors - spare) / 2);
+}
+
 export const idle: Measure = {
   name: 'idle',
   title: 'Idle tunnels',
@@ -24,7 +29,7 @@ export const idle: Measure = {
     { id: 'newMax', title: 'slowest', unit: 'ms', digits: 2, better: 'less' },
   ],
   async take(peer, world, { stages, tripsMs, settleMs }) {
-    const fits = Math.floor((world.descriptors - spare) / 2);
+    const fits = tunnelsThatFit(world.descriptors);
     const wanted = stages.map((stage) => Math.min(stage, fits));
     await using upstream = await startUpstream(world.upstream);
     const empty = await settledMemory(peer, settleMs);

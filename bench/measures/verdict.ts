@@ -15,7 +15,7 @@ export const verdict: OwnMeasure = {
   name: 'verdict',
   title: 'The verdict alone',
   about: () =>
-    'In one process without sockets; half of the rules are wildcards, and 1,024 different names are asked in turn.',
+    'CPU time in one process without sockets; half of the rules are wildcards, and 1,024 different names are asked in turn.',
   figures: ({ rules }) => [
     ...rules.flatMap((count) =>
       kinds.map(([kind, what]) => ({
