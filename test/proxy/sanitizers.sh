@@ -33,7 +33,7 @@ done
 
 for sanitizer in address,undefined thread; do
   for pipes in 128 3; do
-    build "$sanitizer" -DMAX_PIPES="$pipes" test/proxy/relay/driver.c proxy/relay/relay.c proxy/relay/pump.c proxy/relay/deadlines.c
+    build "$sanitizer" -DMAX_PIPES="$pipes" test/proxy/relay/driver.c proxy/relay/relay.c proxy/relay/lane.c proxy/relay/pump.c proxy/relay/deadlines.c
     for seed in "$@"; do
       echo "relay, $sanitizer, $pipes pipes:"
       # shellcheck disable=SC2086 # a command and its arguments
