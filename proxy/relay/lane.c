@@ -24,13 +24,17 @@
 #ifndef BULK_BYTES
 #define BULK_BYTES (1 << 16)
 #endif
+/* So many such turns in a row take a tunnel to the bulk lane, so many others back: a web page passes in a turn or two, and a download pauses. */
+#ifndef BULK_TURNS
+#define BULK_TURNS 2
+#define QUICK_TURNS 16
+#endif
 /* Wait before the kernel is asked again for memory it did not have. */
 #define STARVED_MS 10
 
-/* A web page passes in a turn or two, and a download pauses for a few: neither is to change lanes for that. */
 static const struct lane_kind kinds[LANES] = {
-  [QUICK] = {.name = "sallyport-quick", .is_for_bulk = false, .turn_bytes = 1 << 18, .max_misfits = 2},
-  [BULK] = {.name = "sallyport-bulk", .is_for_bulk = true, .turn_bytes = 1 << 23, .max_misfits = 16},
+  [QUICK] = {.name = "sallyport-quick", .is_for_bulk = false, .turn_bytes = 1 << 18, .max_misfits = BULK_TURNS},
+  [BULK] = {.name = "sallyport-bulk", .is_for_bulk = true, .turn_bytes = 1 << 23, .max_misfits = QUICK_TURNS},
 };
 
 static uint64_t now_ms(void) {
