@@ -82,6 +82,7 @@ class Carrier {
   readonly #tunnels = new Map<number, Tunnel>();
   readonly #counts = new Float64Array(2);
   #teller: NodeJS.Timeout | undefined;
+  #isFlushing = false;
 
   constructor(addon: RelayAddon) {
     this.#addon = addon;
@@ -105,6 +106,7 @@ class Carrier {
     const tunnel: Tunnel = { id, onBytes: onBytes ?? (() => {}), settle, up, down, isOver: false };
     if (id === -1) this.#settle(tunnel, 'client_error');
     else this.#enter(tunnel);
+    this.#flushSoon();
     return { done, sever: (reason) => this.#sever(tunnel, reason), bytes: () => this.#bytes(tunnel) };
   }
 
@@ -115,6 +117,16 @@ class Carrier {
   #enter(tunnel: Tunnel): void {
     this.#tunnels.set(tunnel.id, tunnel);
     this.#teller ??= setInterval(() => this.#tellAll(), tellEveryMs).unref();
+  }
+
+  /** Once for all tunnels that one turn of the event loop opens. */
+  #flushSoon(): void {
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    process.nextTick(() => {
+      this.#isFlushing = false;
+      this.#addon.flush(this.#engine);
+    });
   }
 
   /** The first end wins; its reason with it. */
