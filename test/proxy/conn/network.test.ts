@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import type { Conn, Network, Wish } from '../../../proxy/conn/index.ts';
 import { chooseDataPlane } from '../../../proxy/data-plane.ts';
 import { bytesHeldBy, connPair, goneFrom, readConn, type ConnPair } from '../../helpers/conn.ts';
+import { needs } from '../../helpers/needs.ts';
 import { openSockets, readAll, wasReset } from '../../helpers/tcp.ts';
 
 const planes = [chooseDataPlane('javascript'), chooseDataPlane('auto')];
