@@ -44,8 +44,8 @@ export interface PolicyStoreOptions {
   /** Services of the run, on top of the document's. */
   readonly services: readonly RunService[];
   readonly clock: () => number;
-  /** Cuts what `policy`, now in force, would not admit; how many. */
-  readonly sever: (policy: Policy) => number;
+  /** Cuts what `policy`, now in force, would not admit; how many. Settles when all of them are cut. */
+  readonly sever: (policy: Policy) => number | Promise<number>;
   /** Hears of every attempt, good or bad, whatever asked for it: the file, a signal or the operator. */
   readonly onReload: (result: ReloadResult) => void;
 }
@@ -154,7 +154,7 @@ class FilePolicyStore implements PolicyStore {
 
   async #load(): Promise<ReloadResult> {
     try {
-      return this.#swap(await read(this.#options));
+      return await this.#swap(await read(this.#options));
     } catch (error) {
       this.#lastError = error instanceof Error ? error.message : 'unknown error';
       this.#failures += 1;
@@ -162,21 +162,21 @@ class FilePolicyStore implements PolicyStore {
     }
   }
 
-  #swap(policy: Policy): ReloadResult {
+  async #swap(policy: Policy): Promise<ReloadResult> {
     const changed = policy.digest !== this.#current.digest;
     this.#loadedAt = this.#options.clock();
     // The same meaning keeps the same object: tunnels compare by it.
     if (changed) this.#current = policy;
-    const severed = this.#severForCurrent();
+    const severed = await this.#severForCurrent();
     this.#lastError = null;
     return { ok: true, digest: policy.digest, changed, severed, error: null };
   }
 
   /** What an attempt before this one could not finish is done now. */
-  #severForCurrent(): number {
+  async #severForCurrent(): Promise<number> {
     const { digest } = this.#current;
     if (digest === this.#severedFor) return 0;
-    const severed = this.#options.sever(this.#current);
+    const severed = await this.#options.sever(this.#current);
     this.#severedFor = digest;
     return severed;
   }

@@ -1,0 +1,23 @@
+// A policy on its way from the parent to a worker: its canonical text, read again there, and held to its digest. Loads no file.
+import {
+  canonicalText,
+  parsePolicy,
+  withServices,
+  type Policy,
+  type RunService,
+} from '../../policy/index.ts';
+
+/** The document's own text: the services of the run are settings, which every worker has. */
+export function textOfPolicy({ document }: Policy, services: readonly RunService[]): string {
+  const ofRun = new Set(services.map(({ name }) => name));
+  const own = document.services.filter(({ name }) => !ofRun.has(name));
+  return canonicalText({ ...document, services: own });
+}
+
+/** The same policy again. Throws Error when it is another one: then a worker must not serve. */
+export function policyOfText(text: string, services: readonly RunService[], digest: string): Policy {
+  const policy = withServices(parsePolicy(text), services);
+  if (policy.digest !== digest)
+    throw new Error(`bug: the policy came through as \`${policy.digest}\`, not as \`${digest}\``);
+  return policy;
+}
