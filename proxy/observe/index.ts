@@ -6,7 +6,7 @@ export { type Audit, type AuditState, AuditUnavailable, createAudit } from './au
 export { mergeMetrics, type MetricsJson, withoutGauges } from './merge-metrics.ts';
 export { metricsPage } from './metric-page.ts';
 export { dropClasses, type FenceReport, type WorkerState, workerStates } from './metric-table.ts';
-export { createMetrics, type Metrics, type PolicyFacts, type WorkerFacts } from './metrics.ts';
+export { createMetrics, type Metrics, type PolicyFacts } from './metrics.ts';
 export { createObserve } from './observe.ts';
 
 /** One verdict of one gate. Written before the first packet goes to the destination. */

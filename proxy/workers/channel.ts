@@ -1,42 +1,79 @@
 // Questions and answers over the IPC of Node, with a time limit on each. Knows no question.
 import type { Notes, Question, Questions } from './messages.ts';
 
-/** One message; `advanced` serialization keeps its values as they are. */
-type Message =
-  | { readonly kind: 'ask'; readonly id: number; readonly what: Question; readonly value: unknown }
-  | { readonly kind: 'answer'; readonly id: number; readonly value: unknown }
-  | { readonly kind: 'failed'; readonly id: number; readonly error: unknown }
-  | { readonly kind: 'note'; readonly what: keyof Notes; readonly value: unknown };
+interface Ask<What extends Question> {
+  readonly kind: 'ask';
+  readonly id: number;
+  readonly what: What;
+  readonly value: Questions[What]['ask'];
+}
+
+interface Answer<What extends Question> {
+  readonly kind: 'answer';
+  readonly id: number;
+  readonly what: What;
+  readonly value: Questions[What]['answer'];
+}
+
+interface Failure {
+  readonly kind: 'failed';
+  readonly id: number;
+  readonly what: Question;
+  readonly error: unknown;
+}
+
+interface Note<What extends keyof Notes> {
+  readonly kind: 'note';
+  readonly what: What;
+  readonly value: Notes[What];
+}
+
+/** `advanced` serialization keeps values, and errors, as they are. */
+type Message = Ask<Question> | Answer<Question> | Failure | Note<keyof Notes>;
 
 /** A ChildProcess, or the process itself. */
-export interface Wire {
+interface Wire {
   send?(message: Message, callback: (error: Error | null) => void): boolean;
   on(event: 'message', listener: (message: unknown) => void): unknown;
 }
 
-export type Answers = {
-  readonly [What in Question]: (value: Questions[What]['ask']) => Answer<What> | Promise<Answer<What>>;
+type Answers = {
+  readonly [What in Question]: (
+    value: Questions[What]['ask'],
+  ) => Questions[What]['answer'] | Promise<Questions[What]['answer']>;
 };
 
-type Answer<What extends Question> = Questions[What]['answer'];
+type Listeners = { readonly [What in keyof Notes]: (value: Notes[What]) => void };
 
-interface Waiting {
-  settle(value: unknown): void;
-  fail(error: unknown): void;
+interface Waiting<Value> {
+  readonly settle: (value: Value) => void;
+  readonly fail: (error: unknown) => void;
 }
+
+type Waitings = { readonly [What in Question]: Map<number, Waiting<Questions[What]['answer']>> };
 
 /** The parent's end. */
 export class AskingEnd {
   readonly #wire: Wire;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting: Waitings = {
+    piece: new Map(),
+    start: new Map(),
+    enforce: new Map(),
+    snapshot: new Map(),
+    tunnels: new Map(),
+    probe: new Map(),
+    reopen: new Map(),
+    drain: new Map(),
+  };
   #next = 0;
 
-  constructor(wire: Wire, onNote: <What extends keyof Notes>(what: What, value: Notes[What]) => void) {
+  constructor(wire: Wire, listeners: Listeners) {
     this.#wire = wire;
     wire.on('message', (message) => {
       if (!isMessage(message) || message.kind === 'ask') return;
-      if (message.kind === 'note') onNote(message.what, message.value as Notes[typeof message.what]);
-      else this.#take(message);
+      if (message.kind === 'note') hear(listeners, message);
+      else if (message.kind === 'answer') this.#take(message);
+      else this.#waiting[message.what].get(message.id)?.fail(message.error);
     });
   }
 
@@ -45,69 +82,72 @@ export class AskingEnd {
     what: What,
     value: Questions[What]['ask'],
     ms: number,
-  ): Promise<Answer<What>> {
+  ): Promise<Questions[What]['answer']> {
     const id = this.#next++;
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    this.#waiting.set(id, { settle: resolve, fail: reject });
-    const timer = setTimeout(() => reject(new Error(`no answer to ${what} within ${ms} ms`)), ms);
+    const { promise, resolve, reject } = Promise.withResolvers<Questions[What]['answer']>();
+    this.#waiting[what].set(id, { settle: resolve, fail: reject });
+    const timer = setTimeout(() => reject(new Error(`no answer to \`${what}\` within ${ms} ms`)), ms);
     send(this.#wire, { kind: 'ask', id, what, value }, reject);
     try {
-      // INVARIANT: whoever answers `what` is typed by Answers.
-      return (await promise) as Answer<What>;
+      return await promise;
     } finally {
       clearTimeout(timer);
-      this.#waiting.delete(id);
+      this.#waiting[what].delete(id);
     }
   }
 
   /** The other end is gone. */
   close(): void {
-    for (const { fail } of this.#waiting.values()) fail(new Error('the worker has ended'));
+    for (const all of Object.values(this.#waiting))
+      for (const waiting of all.values()) waiting.fail(new Error('the worker has ended'));
   }
 
-  #take(message: Message & { readonly kind: 'answer' | 'failed' }): void {
-    const waiting = this.#waiting.get(message.id);
-    if (message.kind === 'answer') waiting?.settle(message.value);
-    else waiting?.fail(message.error);
+  #take<What extends Question>({ what, id, value }: Answer<What>): void {
+    this.#waiting[what].get(id)?.settle(value);
   }
 }
 
-/** The worker's end: answers in the order of the questions' ends, not of the questions. Returns how to say something unasked. */
+/** The worker's end. Answers each question when it can, not in their order. Returns how to say something unasked. */
 export function answerOn(
   wire: Wire,
   answers: Answers,
 ): <What extends keyof Notes>(what: What, value: Notes[What]) => void {
   wire.on('message', (message) => {
     if (!isMessage(message) || message.kind !== 'ask') return;
-    const { id, what, value } = message;
-    // INVARIANT: whoever asks `what` is typed by Questions.
-    const answer = answers[what] as (value: unknown) => unknown;
-    void settled(async () => await answer(value)).then((end) => send(wire, { id, ...end }));
+    void answerTo(message, answers).then((end) => send(wire, end));
   });
   return (what, value) => send(wire, { kind: 'note', what, value });
 }
 
-async function settled(work: () => Promise<unknown>) {
+async function answerTo<What extends Question>(
+  { what, id, value }: Ask<What>,
+  answers: Answers,
+): Promise<Answer<What> | Failure> {
   try {
-    return { kind: 'answer', value: await work() } as const;
+    return { kind: 'answer', what, id, value: await answers[what](value) };
   } catch (error) {
-    return { kind: 'failed', error } as const;
+    return { kind: 'failed', what, id, error };
   }
+}
+
+function hear<What extends keyof Notes>(listeners: Listeners, { what, value }: Note<What>): void {
+  listeners[what](value);
 }
 
 /** Whoever does not hear us is told by `onError`; without it, it is gone and needs no answer. */
 function send(wire: Wire, message: Message, onError: (error: Error) => void = () => {}): void {
   try {
     wire.send?.(message, (error) => {
-      if (error !== null && error !== undefined) onError(error);
+      if (error !== null) onError(error);
     });
   } catch (error) {
     onError(error instanceof Error ? error : new Error(String(error)));
   }
 }
 
-const kinds: readonly unknown[] = ['ask', 'answer', 'failed', 'note'];
+const kinds: ReadonlySet<unknown> = new Set(['ask', 'answer', 'failed', 'note']);
 
+/** Both ends are ours, and of one version. */
 function isMessage(message: unknown): message is Message {
-  return typeof message === 'object' && message !== null && 'kind' in message && kinds.includes(message.kind);
+  return typeof message === 'object' && message !== null && 'kind' in message && kinds.has(message.kind);
 }

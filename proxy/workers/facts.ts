@@ -41,11 +41,12 @@ export function fleetMetrics(own: Metrics, fleet: Fleet, departed: Departed): Ad
       const looks = await Promise.all(
         fleet.present.map(async (member) => ({ member, snapshot: await member.look('snapshot', lookMs) })),
       );
-      // Who ended meanwhile is among the departed.
+      // Who ended meanwhile is among the departed, and who ends from here on is not.
+      const gone = departed.metrics;
       const there = looks
         .filter(({ member }) => member.isThere)
         .map(({ snapshot }) => snapshot?.metrics ?? []);
-      return await mergeMetrics(await own.json(), [await departed.metrics, ...there]);
+      return await mergeMetrics(await own.json(), [await gone, ...there]);
     },
   };
 }
@@ -89,14 +90,17 @@ export function fleetTunnels(board: Board, fleet: Fleet): AdminParts['table'] {
 }
 
 async function listOf(board: Board, member: Member): Promise<readonly unknown[]> {
+  const { worker } = member;
   try {
-    return await member.ask('tunnels', null, lookMs);
+    const all = await member.ask('tunnels', null, lookMs);
+    return all.map((tunnel) => ({ ...tunnel, worker }));
   } catch {
-    return board.records(member.worker).flatMap(({ text, up, down }) => {
+    return board.records(worker).flatMap(({ text, up, down }) => {
       const entry = readEntry(text);
       if (entry === undefined) return [];
       const { tunnel: id, principal, host, port, mode, policy, since: openedAt } = entry;
-      return [{ id, principal, host, port, mode, rule: null, policy, state: 'open', openedAt, up, down }];
+      const shown = { id, principal, host, port, mode, rule: null, policy, state: 'open' };
+      return [{ ...shown, openedAt, up, down, worker }];
     });
   }
 }

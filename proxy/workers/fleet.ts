@@ -35,12 +35,12 @@ export interface FleetParts {
   readonly audit: Audit;
   readonly policy: () => Policy;
   readonly placesOf: (worker: number) => readonly Place[];
-  onBug(bug: Notes['bug']): void;
-  onNews(news: WorkerNews): void;
+  readonly onBug: (bug: Notes['bug']) => void;
+  readonly onNews: (news: WorkerNews) => void;
   /** What a worker had counted when it ended. */
-  onLast(snapshot: Snapshot): void;
+  readonly onLast: (snapshot: Snapshot) => void;
   /** No worker stays up: the proxy is to end. */
-  onFailed(error: WorkersFailed): void;
+  readonly onFailed: (error: WorkersFailed) => void;
 }
 
 const watchMs = 500;
@@ -126,7 +126,7 @@ export class Fleet {
   }
 
   #launch(worker: number): void {
-    const { settings, board, boardFd, audit, policy, placesOf, onBug, onNews } = this.#parts;
+    const { settings, board, boardFd, audit, policy, placesOf, onBug } = this.#parts;
     // So that a worker gets the file of this name as it is now.
     audit.probe();
     const { digest } = policy();
@@ -134,13 +134,19 @@ export class Fleet {
     const member = new Member({ order, boardFd, auditFd: audit.fd, onBug });
     this.#members[worker] = member;
     void member.ended.then((end) => this.#ended(member, end));
-    member.start(textOfPolicy(policy(), settings.services)).then(
-      () => {
-        onNews({ worker, process: member.pid, event: 'ready' });
-        this.#noteReady();
-      },
-      (error: unknown) => member.kill(`it did not start: ${messageOf(error)}`),
-    );
+    void this.#settle(member);
+  }
+
+  async #settle(member: Member): Promise<void> {
+    const { settings, policy, onNews } = this.#parts;
+    const { worker, pid } = member;
+    try {
+      await member.start(textOfPolicy(policy(), settings.services));
+      onNews({ worker, process: pid, event: 'ready' });
+      this.#noteReady();
+    } catch (error) {
+      member.kill(`it did not start: ${messageOf(error)}`);
+    }
   }
 
   #noteReady(): void {
@@ -152,6 +158,8 @@ export class Fleet {
   #ended(member: Member, { code, signal }: MemberEnd): void {
     const { worker, pid, snapshot } = member;
     const { onLast, onNews } = this.#parts;
+    // In one step with what it had counted: nobody sees it twice, or not at all.
+    member.state = 'stopped';
     const tunnels = bury(worker, { ...this.#parts, clock: Date.now });
     if (snapshot !== null) onLast(snapshot);
     if (member.isLeaving && tunnels === 0) return;

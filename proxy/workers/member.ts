@@ -16,7 +16,7 @@ export interface MemberParts {
   /** Descriptors of this process that the worker inherits; `audit` null: it opens its own. */
   readonly boardFd: number;
   readonly auditFd: number | null;
-  onBug(bug: Notes['bug']): void;
+  readonly onBug: (bug: Notes['bug']) => void;
 }
 
 /** 0 to 3 are nothing, nothing, our stderr, the channel. */
@@ -64,14 +64,13 @@ export class Member {
       places: places.map((place, at) => ({ ...place, fd: firstFd + 2 + at })),
     };
     this.ended = endOf(this.#child);
-    this.#end = new AskingEnd(this.#child, (what, value) => {
-      if ('metrics' in value) this.snapshot = value;
-      else if (what === 'bug') onBug(value);
+    this.#end = new AskingEnd(this.#child, {
+      snapshot: (snapshot) => {
+        this.snapshot = snapshot;
+      },
+      bug: onBug,
     });
-    void this.ended.then(() => {
-      this.state = 'stopped';
-      this.#end.close();
-    });
+    void this.ended.then(() => this.#end.close());
   }
 
   get pid(): number {
