@@ -52,6 +52,7 @@ const steadyMs = 1000;
 const maxQuickFailures = 5;
 const firstDelayMs = 100;
 const maxDelayMs = 5000;
+const lastGaspMs = 100;
 /** For the last words after a drain's own limit. */
 const graceMs = 2000;
 
@@ -97,8 +98,7 @@ export class Fleet {
           return await member.enforce(text, policy.digest);
         } catch (error) {
           // Fail closed: whoever replaces it has the new policy.
-          member.kill(`the policy was not enforced: ${messageOf(error)}`);
-          await member.ended;
+          await end(member, `the policy was not enforced: ${messageOf(error)}`);
           return 0;
         }
       }),
@@ -117,10 +117,9 @@ export class Fleet {
           member.snapshot = await member.ask('drain', { timeoutMs }, timeoutMs + graceMs);
         } catch (error) {
           member.isLeaving = false;
-          member.kill(`it did not drain: ${messageOf(error)}`);
+          await end(member, `it did not drain: ${messageOf(error)}`);
         }
-        if (!(await within(graceMs, member.ended))) member.kill('it did not end after its drain');
-        await member.ended;
+        await end(member, 'it did not end after its drain', graceMs);
       }),
     );
   }
@@ -145,7 +144,7 @@ export class Fleet {
       onNews({ worker, process: pid, event: 'ready' });
       this.#noteReady();
     } catch (error) {
-      member.kill(`it did not start: ${messageOf(error)}`);
+      await end(member, `it did not start: ${messageOf(error)}`);
     }
   }
 
@@ -212,6 +211,12 @@ export class Fleet {
         member.kill(`its event loop stood still for ${(killAfter * watchMs) / 1000} s`);
     }
   }
+}
+
+/** One that is ending by itself, as a broken channel may mean, says by its end why. */
+async function end(member: Member, problem: string, patienceMs: number = lastGaspMs): Promise<void> {
+  if (!(await within(patienceMs, member.ended))) member.kill(problem);
+  await member.ended;
 }
 
 function messageOf(error: unknown): string {
