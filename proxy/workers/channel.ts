@@ -45,6 +45,13 @@ type Answers = {
 
 type Listeners = { readonly [What in keyof Notes]: (value: Notes[What]) => void };
 
+/** Says something unasked; `onSent` hears when it is out. */
+export type Tell = <What extends keyof Notes>(
+  what: What,
+  value: Notes[What],
+  onSent?: (error: Error | null) => void,
+) => void;
+
 interface Waiting<Value> {
   readonly settle: (value: Value) => void;
   readonly fail: (error: unknown) => void;
@@ -87,7 +94,9 @@ export class AskingEnd {
     const { promise, resolve, reject } = Promise.withResolvers<Questions[What]['answer']>();
     this.#waiting[what].set(id, { settle: resolve, fail: reject });
     const timer = setTimeout(() => reject(new Error(`no answer to \`${what}\` within ${ms} ms`)), ms);
-    send(this.#wire, { kind: 'ask', id, what, value }, reject);
+    send(this.#wire, { kind: 'ask', id, what, value }, (error) => {
+      if (error !== null) reject(error);
+    });
     try {
       return await promise;
     } finally {
@@ -108,15 +117,12 @@ export class AskingEnd {
 }
 
 /** The worker's end. Answers each question when it can, not in their order. Returns how to say something unasked. */
-export function answerOn(
-  wire: Wire,
-  answers: Answers,
-): <What extends keyof Notes>(what: What, value: Notes[What]) => void {
+export function answerOn(wire: Wire, answers: Answers): Tell {
   wire.on('message', (message) => {
     if (!isMessage(message) || message.kind !== 'ask') return;
     void answerTo(message, answers).then((end) => send(wire, end));
   });
-  return (what, value) => send(wire, { kind: 'note', what, value });
+  return (what, value, onSent) => send(wire, { kind: 'note', what, value }, onSent);
 }
 
 async function answerTo<What extends Question>(
@@ -134,14 +140,12 @@ function hear<What extends keyof Notes>(listeners: Listeners, { what, value }: N
   listeners[what](value);
 }
 
-/** Whoever does not hear us is told by `onError`; without it, it is gone and needs no answer. */
-function send(wire: Wire, message: Message, onError: (error: Error) => void = () => {}): void {
+/** `onSent` hears when the message is out, or why it is not. An end that is gone needs no answer. */
+function send(wire: Wire, message: Message, onSent: (error: Error | null) => void = () => {}): void {
   try {
-    wire.send?.(message, (error) => {
-      if (error !== null) onError(error);
-    });
+    wire.send?.(message, onSent);
   } catch (error) {
-    onError(error instanceof Error ? error : new Error(String(error)));
+    onSent(error instanceof Error ? error : new Error(String(error)));
   }
 }
 

@@ -39,7 +39,7 @@ export function fleetMetrics(own: Metrics, fleet: Fleet, departed: Departed): Ad
     fence: (report) => own.fence(report),
     async text() {
       const looks = await Promise.all(
-        fleet.present.map(async (member) => ({ member, snapshot: await member.look('snapshot', lookMs) })),
+        fleet.serving.map(async (member) => ({ member, snapshot: await member.look('snapshot', lookMs) })),
       );
       // Who ended meanwhile is among the departed, and who ends from here on is not.
       const gone = departed.metrics;
@@ -54,7 +54,7 @@ export function fleetMetrics(own: Metrics, fleet: Fleet, departed: Departed): Ad
 /** One state for all that write to the audit: it works when it works for everybody. */
 export function fleetAudit(own: Audit, fleet: Fleet, departed: Departed): AdminParts['audit'] {
   const others = (): readonly AuditState[] =>
-    fleet.present.map(({ snapshot }) => snapshot?.audit).filter((state) => state !== undefined);
+    fleet.serving.map(({ snapshot }) => snapshot?.audit).filter((state) => state !== undefined);
   return {
     get state() {
       const all = [own.state, ...others()];
@@ -67,7 +67,7 @@ export function fleetAudit(own: Audit, fleet: Fleet, departed: Departed): AdminP
     },
     async probe() {
       own.probe();
-      await Promise.all(fleet.present.map(async (member) => await member.look('probe', lookMs)));
+      await Promise.all(fleet.serving.map(async (member) => await member.look('probe', lookMs)));
     },
     reopen() {
       own.reopen();
@@ -80,7 +80,7 @@ export function fleetAudit(own: Audit, fleet: Fleet, departed: Departed): AdminP
 export function fleetTunnels(board: Board, fleet: Fleet): AdminParts['table'] {
   return {
     async list() {
-      const lists = await Promise.all(fleet.present.map(async (member) => await listOf(board, member)));
+      const lists = await Promise.all(fleet.serving.map(async (member) => await listOf(board, member)));
       return lists.flat();
     },
     get size() {

@@ -75,6 +75,11 @@ export class Fleet {
     return this.#members.filter(({ isThere }) => isThere);
   }
 
+  /** Who has answers. */
+  get serving(): readonly Member[] {
+    return this.present.filter(({ readyAt }) => readyAt !== null);
+  }
+
   get states(): Readonly<Record<WorkerState, number>> {
     const count = (state: WorkerState): number => this.#members.filter((one) => one.state === state).length;
     const [starting = 0, ready = 0, silent = 0, stopped = 0] = workerStates.map(count);
@@ -132,7 +137,7 @@ export class Fleet {
     const order = { settings, worker, shape: board.shape, places: placesOf(worker), digest };
     const member = new Member({ order, boardFd, auditFd: audit.fd, onBug });
     this.#members[worker] = member;
-    void member.ended.then((end) => this.#ended(member, end));
+    void member.ended.then((how) => this.#ended(member, how));
     void this.#settle(member);
   }
 

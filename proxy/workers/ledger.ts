@@ -10,7 +10,7 @@ export type LedgerEntry = Pick<
 > & { readonly since: number };
 
 export interface LedgerAudit extends Audit {
-  /** Notes the payload bytes of open tunnels. */
+  /** Notes the payload bytes of open tunnels. To be called now and then: it also strikes out what is closed. */
   count(tunnels: readonly { readonly id: string; readonly up: number; readonly down: number }[]): void;
 }
 
@@ -20,6 +20,9 @@ const maxShownHost = 253;
 /** `audit` for worker number `worker`. An allow that finds no slot is refused with AuditUnavailable. */
 export function ledgerAudit(audit: Audit, board: Board, worker: number, clock: () => number): LedgerAudit {
   const ledger = new Ledger(board, worker, clock);
+  const sweep = (): void => {
+    if (audit.state.kept === 0) ledger.sweep();
+  };
   return {
     get state() {
       return audit.state;
@@ -37,9 +40,12 @@ export function ledgerAudit(audit: Audit, board: Board, worker: number, clock: (
       ledger.mark(event.tunnel, 'closing');
       audit.closed(event);
       ledger.leave(event.tunnel);
-      if (audit.state.kept === 0) ledger.sweep();
+      sweep();
     },
-    count: (tunnels) => ledger.count(tunnels),
+    count(tunnels) {
+      ledger.count(tunnels);
+      sweep();
+    },
     probe: () => audit.probe(),
     reopen: () => audit.reopen(),
     close: () => audit.close(),

@@ -22,7 +22,7 @@ export interface MemberParts {
 /** 0 to 3 are nothing, nothing, our stderr, the channel. */
 const firstFd = 4;
 const entry = join(import.meta.dirname, 'worker.ts');
-const pieceLength = 262_144;
+const pieceBytes = 262_144;
 const pieceMs = 5000;
 /** A machine may be busy; a worker that is not there by then is none. */
 const startMs = 30_000;
@@ -83,14 +83,14 @@ export class Member {
   }
 
   /** Settles when it serves clients under the policy of `text`. */
-  async start(text: string): Promise<void> {
+  async start(text: Uint8Array): Promise<void> {
     await this.#send(text, async () => await this.ask('start', this.#order, startMs));
     this.readyAt = performance.now();
     if (this.state === 'starting') this.state = 'ready';
   }
 
   /** Settles when it has severed what the policy of `text` does not admit: how many. */
-  async enforce(text: string, digest: string): Promise<number> {
+  async enforce(text: Uint8Array, digest: string): Promise<number> {
     return await this.#send(text, async () => await this.ask('enforce', { digest }, enforceMs));
   }
 
@@ -118,10 +118,10 @@ export class Member {
   }
 
   /** INVARIANT: the pieces of two policies never mix. */
-  #send<Answer>(text: string, then: () => Promise<Answer>): Promise<Answer> {
+  #send<Answer>(text: Uint8Array, then: () => Promise<Answer>): Promise<Answer> {
     const sent = this.#sending.then(async () => {
-      for (let at = 0; at < text.length; at += pieceLength)
-        await this.ask('piece', text.slice(at, at + pieceLength), pieceMs);
+      for (let at = 0; at < text.length; at += pieceBytes)
+        await this.ask('piece', text.subarray(at, at + pieceBytes), pieceMs);
       return await then();
     });
     this.#sending = sent.catch(() => {});

@@ -28,7 +28,7 @@ export interface Snapshot {
 /** Each question with its answer. */
 export interface Questions {
   /** A part of a policy's text; `enforce` and `start` take what was collected. */
-  readonly piece: { ask: string; answer: null };
+  readonly piece: { ask: Uint8Array; answer: null };
   readonly start: { ask: StartOrder; answer: null };
   /** Answered when what the policy does not admit is severed: how many there were. */
   readonly enforce: { ask: { readonly digest: string }; answer: number };

@@ -8,15 +8,19 @@ import {
 } from '../../policy/index.ts';
 
 /** The document's own text: the services of the run are settings, which every worker has. */
-export function textOfPolicy({ document }: Policy, services: readonly RunService[]): string {
+export function textOfPolicy({ document }: Policy, services: readonly RunService[]): Uint8Array {
   const ofRun = new Set(services.map(({ name }) => name));
   const own = document.services.filter(({ name }) => !ofRun.has(name));
-  return canonicalText({ ...document, services: own });
+  return new TextEncoder().encode(canonicalText({ ...document, services: own }));
 }
 
-/** The same policy again. Throws Error when it is another one: then a worker must not serve. */
-export function policyOfText(text: string, services: readonly RunService[], digest: string): Policy {
-  const policy = withServices(parsePolicy(text), services);
+/** The same policy again. Rejects when it is another one: then a worker must not serve. */
+export async function policyOfText(
+  text: Uint8Array,
+  services: readonly RunService[],
+  digest: string,
+): Promise<Policy> {
+  const policy = withServices(parsePolicy(new TextDecoder().decode(text)), services);
   if (policy.digest !== digest)
     throw new Error(`bug: the policy came through as \`${policy.digest}\`, not as \`${digest}\``);
   return policy;

@@ -6,17 +6,16 @@ import { createAudit } from '../observe/index.ts';
 import { loadWorkersAddon } from './addon.ts';
 import { boardLimits } from './board-limits.ts';
 import { Board } from './board.ts';
-import { answerOn } from './channel.ts';
+import { answerOn, type Tell } from './channel.ts';
 import { type LedgerAudit, ledgerAudit } from './ledger.ts';
-import type { Notes, Snapshot, StartOrder } from './messages.ts';
+import type { Snapshot, StartOrder } from './messages.ts';
 import { policyOfText } from './policy-text.ts';
 
 const beatMs = 500;
 const tellMs = 1000;
 
-/** The policy of this process, and what waits to become one. */
+/** The policy of this process. */
 interface PolicyHere {
-  pieces: string;
   current: Policy;
   loadedAt: number;
 }
@@ -29,29 +28,23 @@ interface Serving {
   readonly order: StartOrder;
 }
 
-type Tell = <What extends keyof Notes>(what: What, value: Notes[What]) => void;
-
 function serveParent(): void {
-  const inbox = { pieces: '' };
+  const inbox: Uint8Array[] = [];
   const { promise: started, resolve } = Promise.withResolvers<Serving>();
-  const takePieces = (): string => {
-    const text = inbox.pieces;
-    inbox.pieces = '';
-    return text;
-  };
+  const takeText = (): Uint8Array => Buffer.concat(inbox.splice(0));
   const tell: Tell = answerOn(process, {
     piece(part) {
-      inbox.pieces += part;
+      inbox.push(part);
       return null;
     },
     async start(order) {
-      const serving = await start(order, takePieces(), (what, value) => tell(what, value));
+      const serving = await start(order, takeText(), (...note) => tell(...note));
       resolve(serving);
       return null;
     },
     async enforce({ digest }) {
-      const text = takePieces();
-      return enforce(await started, text, digest);
+      const text = takeText();
+      return await enforce(await started, text, digest);
     },
     snapshot: async () => await snapshotOf(await started),
     tunnels: async () => (await started).plane.table.list(),
@@ -74,7 +67,7 @@ function serveParent(): void {
   process.on('disconnect', () => process.exit());
 }
 
-async function start(order: StartOrder, text: string, tell: Tell): Promise<Serving> {
+async function start(order: StartOrder, text: Uint8Array, tell: Tell): Promise<Serving> {
   const { settings, worker, parent, shape, boardFd, auditFd, places, digest } = order;
   const addon = loadWorkersAddon();
   if ('problem' in addon) throw new Error(addon.problem);
@@ -82,11 +75,8 @@ async function start(order: StartOrder, text: string, tell: Tell): Promise<Servi
   const board = new Board(addon, boardFd, shape);
   const audit = ledgerAudit(createAudit(settings.audit, auditFd), board, worker, Date.now);
   const tunnels = createTunnels();
-  const policy = {
-    pieces: '',
-    current: policyOfText(text, settings.services, digest),
-    loadedAt: Date.now(),
-  };
+  const current = await policyOfText(text, settings.services, digest);
+  const policy = { current, loadedAt: Date.now() };
   const store = storeOf(policy);
   const limits = boardLimits(board, worker, settings);
   const onBug = (error: unknown, stage: string): void => tell('bug', { error, stage });
@@ -94,11 +84,23 @@ async function start(order: StartOrder, text: string, tell: Tell): Promise<Servi
   await plane.open(places);
   const serving = { plane, audit, policy, tunnels, order };
   setInterval(() => addon.beat(board.handle, worker), beatMs).unref();
-  setInterval(() => {
-    audit.count(plane.table.list());
-    void snapshotOf(serving).then((snapshot) => tell('snapshot', snapshot));
-  }, tellMs).unref();
+  tellRegularly(serving, tell);
   return serving;
+}
+
+/** A parent that does not read for a while finds one message, not all that there could have been. */
+function tellRegularly(serving: Serving, tell: Tell): void {
+  const under = { way: false };
+  setInterval(() => {
+    serving.audit.count(serving.plane.table.list());
+    if (under.way) return;
+    under.way = true;
+    void snapshotOf(serving).then((snapshot) =>
+      tell('snapshot', snapshot, () => {
+        under.way = false;
+      }),
+    );
+  }, tellMs).unref();
 }
 
 function storeOf(policy: PolicyHere): Parameters<typeof createDataPlane>[0]['store'] {
@@ -114,8 +116,13 @@ function storeOf(policy: PolicyHere): Parameters<typeof createDataPlane>[0]['sto
 }
 
 /** The same meaning keeps the same object: tunnels compare by it. */
-function enforce({ policy, tunnels, order }: Serving, text: string, digest: string): number {
-  if (digest !== policy.current.digest) policy.current = policyOfText(text, order.settings.services, digest);
+async function enforce(
+  { policy, tunnels, order }: Serving,
+  text: Uint8Array,
+  digest: string,
+): Promise<number> {
+  if (digest !== policy.current.digest)
+    policy.current = await policyOfText(text, order.settings.services, digest);
   return tunnels.sever(policy.current);
 }
 

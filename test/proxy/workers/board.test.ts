@@ -80,7 +80,8 @@ t.test('three workers on a board admit whom one process would admit', { skip }, 
         const held: Acquired[][] = [];
         for (const [what, who, worker] of steps) {
           if (what === 'wait') time.ms += who;
-          if (what === 'release') for (const place of held.splice(who, 1).flat()) place.ok && place.release();
+          if (what === 'release')
+            for (const place of held.splice(who, 1).flat()) if (place.ok) place.release();
           if (what !== 'acquire') continue;
           const name = ['a', 'b', 'local', ''][who % 4] ?? '';
           const pair = [one.acquire(name), shared[worker]?.acquire(name)].filter((it) => it !== undefined);
@@ -162,7 +163,7 @@ t.test(
     t.equal(buryIt(), 1);
     const after = readFileSync(file, 'utf8').trim().split('\n').slice(3);
     t.match(
-      after.map((text) => JSON.parse(text)),
+      after.map((text): unknown => JSON.parse(text)),
       [{ event: 'close', tunnel: 'unwritten' }],
     );
     t.ok(line.includes('"decision"'));
@@ -226,9 +227,10 @@ t.test('a policy comes through to a worker with its digest, services of the run 
   const text =
     '{"allow":[{"host":"a.test","reason":"x"}],"services":[{"name":"own","host":"o.test","port":1,"reason":"x"}]}';
   const policy = withServices(parsePolicy(text), services);
-  const again = policyOfText(textOfPolicy(policy, services), services, policy.digest);
+  const again = await policyOfText(textOfPolicy(policy, services), services, policy.digest);
   t.same(again.document, policy.document);
-  t.throws(() => policyOfText('{}', services, policy.digest), /came through as/u);
+  const other = new TextEncoder().encode('{}');
+  await t.rejects(policyOfText(other, services, policy.digest), /came through as/u);
 });
 
 t.test(

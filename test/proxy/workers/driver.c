@@ -63,9 +63,10 @@ static void race(uint32_t worker) {
 
 /* Nobody counts wrong: those who are in are never more than the limit. */
 static void crowd(uint32_t worker) {
-  for (uint32_t round = 0; round < ROUNDS; round++) {
+  for (uint32_t round = 0; round < ROUNDS / 4; round++) {
     if (!board_take(&board, worker, 0, worker % PRINCIPALS, CROWD, CROWD)) continue;
     if (atomic_fetch_add(&ring->inside, 1) >= CROWD) (void)atomic_fetch_add(&ring->wrong, 1);
+    (void)sched_yield();
     (void)atomic_fetch_sub(&ring->inside, 1);
     board_give(&board, worker, 0, worker % PRINCIPALS);
   }

@@ -175,7 +175,7 @@ t.test('a reload severs on both workers, and answers when all have done so', { s
     waiting.map(() => 'policy_changed'),
   );
   const { body } = await proxy.client.get('/healthz');
-  const digest = Reflect.get(Object(body), 'policy');
+  const digest: unknown = Reflect.get(Object(body), 'policy');
   const later = await Promise.all(Array.from({ length: 8 }, async () => await proxy.ask('a.test:443')));
   t.ok(
     later.every((reply) => reply.body['policy'] === digest),
@@ -270,6 +270,49 @@ t.test('what cannot be started with workers says why, and leaves nothing behind'
   for (const many of ['0', '65', 'all'])
     t.match(await runSallyport([...policy.slice(0, -1), many]), { status: 2, stderr: /help: /u });
 });
+
+t.test(
+  'workers killed at random under load: every tunnel is closed on record once, and no place is lost',
+  { skip },
+  async (t) => {
+    const proxy = await startWorkersProxy(t, ['--max-tunnels', '12']);
+    const [kills, load] = [8, { isOn: true }];
+    const client = async (): Promise<void> => {
+      while (load.isOn) {
+        const socket = await proxy.dial();
+        for (let turn = 0; turn < 5 && socket !== undefined; turn += 1) await echoes(socket);
+        socket?.destroy();
+      }
+    };
+    const clients = Array.from({ length: 20 }, client);
+    // The same victims in every run; when in its life each dies, the machine decides.
+    for (let kill = 0; kill < kills; kill += 1) {
+      const pids = proxy.pids();
+      process.kill(pids[(kill * 7 + 3) % pids.length] ?? 0, 'SIGKILL');
+      await proxy.logged('worker ended');
+      await proxy.logged('worker ready');
+    }
+    load.isOn = false;
+    await Promise.all(clients);
+    while ((await proxy.tunnels()).length > 0) await nextTurn();
+    const admitted = await Promise.all(Array.from({ length: 40 }, async () => await proxy.dial()));
+    t.equal(admitted.filter((socket) => socket !== undefined).length, 12, 'all places are there again');
+    for (const socket of admitted) socket?.destroy();
+    proxy.child.kill('SIGTERM');
+    t.equal((await proxy.ended).status, 0);
+    const lines = proxy.audit();
+    const letOut = lines.filter((line) => line.event === 'decision' && line.verdict === 'allow');
+    const closes = lines.filter((line) => line.event === 'close');
+    const closedOnce = new Set(closes.map(({ tunnel }) => tunnel));
+    t.equal(closedOnce.size, closes.length, 'no tunnel has two');
+    t.same(
+      letOut.filter(({ tunnel }) => !closedOnce.has(tunnel)).map(({ tunnel }) => tunnel),
+      [],
+      'each that was let out has one',
+    );
+    t.ok(closes.some((line) => line.event === 'close' && line.cause === 'worker_crashed'));
+  },
+);
 
 t.test('workers that do not stay up end the proxy with 70 and the reason', { skip }, async (t) => {
   const { policy, folder } = await policyFolder(t, '{}');
