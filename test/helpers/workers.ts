@@ -47,8 +47,11 @@ export async function startWorkersProxy(
   const service = ['--service', `db=127.0.0.1:${echo.port}`, '--service-listen', '127.0.0.2'];
   const own = ['--policy', folder.policy, '--hosts', folder.hosts, '--audit', audit, '--admin', admin];
   const listen = ['--listen', '127.0.0.1:0', '--metrics', '127.0.0.1:0'];
-  const workers = args.includes('--workers') ? [] : ['--workers', '2'];
-  const proxy = await startProxyProcess(t, [...own, ...listen, ...service, ...workers, ...args], dns);
+  const all = [...own, ...listen, ...service, '--workers', '2', ...args];
+  const proxy = await startProxyProcess(t, all, dns);
+  // So that the next ones to be ready are those that replace others.
+  await proxy.logged('worker ready');
+  await proxy.logged('worker ready');
   const client = await adminClient(admin);
   t.teardown(async () => await client.close());
   return {
