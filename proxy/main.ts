@@ -20,7 +20,7 @@ const ignored = 'this environment variable is no setting and is ignored';
 const proxyHelp = `
 Each setting can also come from the environment (SALLYPORT_LISTEN, ...) or from a JSON file; flags win, then the environment, then the file.
 SIGHUP reads the policy again and reopens the audit; SIGTERM drains. The log goes to stderr, the audit to --audit.
-Exit status: 0 drained, 2 bad use, settings or policy, 69 this machine cannot.
+Exit status: 0 drained, 2 bad use, settings or policy, 69 this machine cannot, 70 a bug, or workers that do not stay up.
 
 Examples:
   sallyport proxy --policy policy/default.json --listen 127.0.0.1:3128
