@@ -208,6 +208,49 @@ t.test('a worker that stands still is told, and replaced; the other one goes on'
 });
 
 t.test(
+  'a reload is not done before a worker that stands still is gone: nobody judges by the old policy',
+  { skip },
+  async (t) => {
+    const proxy = await startWorkersProxy(t);
+    const before = String((await proxy.ask('a.test:443')).body['policy']);
+    signal(proxy.pids()[1], 'SIGSTOP');
+    await proxy.write('{"allow": [{"host": "a.test", "reason": "test"}]}');
+    proxy.child.kill('SIGHUP');
+    const [reloaded, ended] = await Promise.all([
+      proxy.logged('policy reloaded'),
+      proxy.logged('worker ended'),
+    ]);
+    t.ok(Number(reloaded['time']) >= Number(ended['time']));
+    const replies = await Promise.all(Array.from({ length: 16 }, async () => await proxy.ask('b.test:443')));
+    t.same(
+      replies.filter(({ body }) => body['policy'] === before),
+      [],
+    );
+    await proxy.logged('worker ready');
+  },
+);
+
+t.test(
+  'a second signal ends all at once, and a lifeline that is cut ends all with their close lines',
+  { skip },
+  async (t) => {
+    for (const isCut of [false, true]) {
+      const proxy = await startWorkersProxy(t);
+      const tunnels = [...(await spread(proxy, 1)).values()].flat();
+      const pids = proxy.pids();
+      if (isCut) proxy.lifeline.destroy();
+      else proxy.child.kill('SIGTERM');
+      if (!isCut) await proxy.logged('draining; a second signal ends at once');
+      if (!isCut) proxy.child.kill('SIGTERM');
+      t.equal((await proxy.ended).status, isCut ? 0 : 143);
+      while (pids.some(isAlive)) await nextTurn();
+      await Promise.all(tunnels.map(closed));
+      t.equal(closesOf(proxy, 'severed').length, isCut ? tunnels.length : 0);
+    }
+  },
+);
+
+t.test(
   'a drain takes nobody new, lets tunnels of both workers finish, and leaves nobody',
   { skip },
   async (t) => {
