@@ -1,51 +1,53 @@
 // The second half of a tunnel's story, design.md §6 steps 9 to 12: tell the client, read its hello, confirm the server name, relay.
 // Nothing of the client has gone upstream when this begins. Moves no byte itself.
 import { confirm, type Decision, type Grant, type ServerNameFact } from '../policy/index.ts';
+import type { Conn } from './conn/index.ts';
 import type { Dialled } from './dial.ts';
 import { followHello, type Followed } from './hello-retry.ts';
 import { checkStillAdmitted, enter, refuse, spent, type Opening } from './opening.ts';
 import type { RelayEnd } from './relay/index.ts';
 import { sniffHello } from './sniff.ts';
-import { resetSocket } from './sockets.ts';
 import type { TunnelEnd } from './tunnel.ts';
 import type { Deps } from './types.ts';
 
 /** Steps 9 to 12. Whatever happens, the upstream socket does not outlive this. */
-export async function carry({ socket }: Dialled, granted: Grant, opening: Opening): Promise<TunnelEnd> {
+export async function carry(
+  { conn: upstream }: Dialled,
+  granted: Grant,
+  opening: Opening,
+): Promise<TunnelEnd> {
   const { inbound, tunnel } = opening;
   try {
     tunnel.signal.throwIfAborted();
     tunnel.stage = 'accept_reply';
     inbound.accept();
-    const passed = await passHello(socket, granted, opening);
-    if ('verdict' in passed) return refuse(passed, opening);
+    const passed = await passHello(upstream, granted, opening);
+    if ('verdict' in passed) return await refuse(passed, opening);
     if (passed.isSilent) return { cause: 'idle', reason: null };
     checkStillAdmitted(opening);
-    return await relay(socket, passed, granted, opening);
+    return await relay(upstream, passed, granted, opening);
   } finally {
-    resetSocket(socket);
+    upstream.reset();
   }
 }
 
 /** What the relay has to begin with. */
-type Passed = Pick<Followed, 'held' | 'sent' | 'isSilent'>;
+type Passed = Pick<Followed, 'sent' | 'isSilent'>;
 
 const nothingSent = { sent: { up: 0, down: 0 }, isSilent: false } as const;
 
 /** Gate 3, for the first hello and for a second one if the server asks for it. A service is opaque and has no such gate. */
-async function passHello(
-  upstream: Dialled['socket'],
-  granted: Grant,
-  opening: Opening,
-): Promise<Passed | Decision> {
+async function passHello(upstream: Conn, granted: Grant, opening: Opening): Promise<Passed | Decision> {
   const { inbound, tunnel, deps } = opening;
-  if (granted.decision.protocol === 'tcp') return { held: inbound.head, ...nothingSent };
+  if (granted.decision.protocol === 'tcp') return nothingSent;
   const first = await firstHello(granted, opening);
   if ('verdict' in first) return first;
   checkStillAdmitted(opening);
   // A budget that the hello alone exceeds ends the tunnel there, before an answer could matter.
-  if (first.bytes.length > (granted.decision.limits.upBytes ?? Infinity))
-    return { held: first.bytes, ...nothingSent };
+  if (first.bytes.length > (granted.decision.limits.upBytes ?? Infinity)) {
+    inbound.client.unread(first.bytes);
+    return nothingSent;
+  }
   const { helloBytes: maxBytes, helloTimeoutMs, idleTimeoutMs: answerTimeoutMs } = deps.settings;
   const sockets = { client: inbound.client, upstream, signal: tunnel.signal };
   const followed = await followHello({
@@ -69,7 +71,7 @@ async function firstHello(granted: Grant, opening: Opening): Promise<{ readonly 
   enter(tunnel, 'sniffing', 'sniff');
   const { helloBytes: maxBytes, helloTimeoutMs: timeoutMs } = deps.settings;
   const startedAt = performance.now();
-  const sniffed = await sniffHello(inbound.client, inbound.head, {
+  const sniffed = await sniffHello(inbound.client, {
     maxBytes,
     timeoutMs,
     signal: tunnel.signal,
@@ -88,12 +90,7 @@ function judgeHello(fact: ServerNameFact, granted: Grant, { tunnel }: Opening): 
   return confirm(granted, fact);
 }
 
-async function relay(
-  upstream: Dialled['socket'],
-  { held: toUpstream, sent }: Passed,
-  granted: Grant,
-  opening: Opening,
-): Promise<TunnelEnd> {
+async function relay(upstream: Conn, { sent }: Passed, granted: Grant, opening: Opening): Promise<TunnelEnd> {
   const { inbound, tunnel, deps } = opening;
   const { upBytes: maxUpBytes, downBytes: maxDownBytes } = granted.decision.limits;
   const { idleTimeoutMs } = deps.settings;
@@ -103,7 +100,7 @@ async function relay(
   try {
     const { client } = inbound;
     const budget = { idleTimeoutMs, maxUpBytes, maxDownBytes };
-    const handle = deps.relay.open({ client, upstream, toUpstream, sent, ...budget, onBytes: counter(deps) });
+    const handle = deps.relay.open({ client, upstream, sent, ...budget, onBytes: counter(deps) });
     tunnel.carry(handle);
     return endOf(await handle.done);
   } finally {

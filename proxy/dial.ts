@@ -1,13 +1,12 @@
 // Connects to one of the judged addresses of a grant, trying them as RFC 8305 says. Takes no host name: what was checked
 // is what is dialled.
-import { connect, type Socket } from 'node:net';
 import { isGrant, type Address, type Grant } from '../policy/index.ts';
+import type { Conn, Network } from './conn/index.ts';
 import { ProxyError } from './errors.ts';
-import { hearErrors } from './sockets.ts';
 
-/** The winner: connected, paused, half-open allowed, no delay. `ms` is the time from the first attempt. */
+/** The winner. `ms` is the time from the first attempt. */
 export interface Dialled {
-  readonly socket: Socket;
+  readonly conn: Conn;
   readonly address: Address;
   readonly ms: number;
 }
@@ -17,6 +16,8 @@ export interface DialOptions {
   readonly attemptTimeoutMs: number;
   /** For all of them. */
   readonly totalTimeoutMs: number;
+  /** Who connects. */
+  readonly network: Pick<Network, 'connect'>;
   /** Ends the race with `dial_refused`; the caller knows that it asked. */
   readonly signal?: AbortSignal;
 }
@@ -59,7 +60,7 @@ interface Race {
   lose(code: 'dial_refused' | 'dial_timeout', why: string): void;
 }
 
-function createRace(grant: Grant, { attemptTimeoutMs }: DialOptions): Race {
+function createRace(grant: Grant, { attemptTimeoutMs, network }: DialOptions): Race {
   const { promise: winner, resolve, reject } = Promise.withResolvers<Dialled>();
   const startedAt = performance.now();
   const waiting = [...interleave(grant.addresses)];
@@ -78,16 +79,16 @@ function createRace(grant: Grant, { attemptTimeoutMs }: DialOptions): Race {
     close();
     reject(dialError(grant, code, why));
   };
-  const win = (attempt: Attempt): void => {
+  const win = (attempt: Attempt, conn: Conn): void => {
     running.delete(attempt);
     close();
-    resolve({ socket: attempt.socket, address: attempt.address, ms: performance.now() - startedAt });
+    resolve({ conn, address: attempt.address, ms: performance.now() - startedAt });
   };
   const next = (): void => {
     clearTimeout(delay);
     const address = waiting.shift();
     if (address !== undefined)
-      running.add(startAttempt(address, grant.port, attemptTimeoutMs, { win, fail }));
+      running.add(startAttempt(address, grant.port, attemptTimeoutMs, { network, win, fail }));
     else if (running.size === 0) lose(...verdictOn(failures));
     if (waiting.length > 0) delay = setTimeout(next, attemptDelayMs);
   };
@@ -100,7 +101,6 @@ function createRace(grant: Grant, { attemptTimeoutMs }: DialOptions): Race {
 }
 
 interface Attempt {
-  readonly socket: Socket;
   readonly address: Address;
   stop(): void;
 }
@@ -110,37 +110,39 @@ interface Failure {
   readonly code: string;
 }
 
-interface Ends {
-  readonly win: (attempt: Attempt) => void;
+interface Around {
+  readonly network: DialOptions['network'];
+  readonly win: (attempt: Attempt, conn: Conn) => void;
   readonly fail: (attempt: Attempt, failure: Failure) => void;
 }
 
-function startAttempt(address: Address, port: number, timeoutMs: number, { win, fail }: Ends): Attempt {
-  const socket = connect({
-    host: address.text,
-    port,
-    family: address.family,
-    allowHalfOpen: true,
-    noDelay: true,
-    autoSelectFamily: false,
+function startAttempt(
+  address: Address,
+  port: number,
+  timeoutMs: number,
+  { network, win, fail }: Around,
+): Attempt {
+  const clock = setTimeout(() => {
+    giveUp();
+    fail(attempt, { address, code: 'ETIMEDOUT' });
+  }, timeoutMs);
+  const giveUp = network.connect(address, port, {
+    connected(conn) {
+      clearTimeout(clock);
+      win(attempt, conn);
+    },
+    failed(code) {
+      clearTimeout(clock);
+      fail(attempt, { address, code });
+    },
   });
-  hearErrors(socket);
-  // Before it connects: else Node reads ahead, and the relay could find bytes outside the kernel.
-  socket.pause();
-  const failWith = (code: string): void => {
-    socket.destroy();
-    fail(attempt, { address, code });
+  const attempt: Attempt = {
+    address,
+    stop() {
+      clearTimeout(clock);
+      giveUp();
+    },
   };
-  const clock = setTimeout(failWith, timeoutMs, 'ETIMEDOUT');
-  const onError = (error: Error): void => failWith('code' in error ? String(error.code) : error.message);
-  const onClose = (): void => clearTimeout(clock);
-  const attempt: Attempt = { socket, address, stop: () => void socket.destroy() };
-  socket.once('error', onError).once('close', onClose);
-  socket.once('connect', () => {
-    clearTimeout(clock);
-    socket.off('error', onError).off('close', onClose);
-    win(attempt);
-  });
   return attempt;
 }
 

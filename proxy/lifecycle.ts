@@ -1,7 +1,7 @@
 // One proxy as one process: which signal does what, and with which status it ends. Knows no flags and makes no log.
 import { AdminUnavailable } from './admin-socket.ts';
 import { AuditUnavailable } from './observe/index.ts';
-import { RelayUnavailable } from './relay/index.ts';
+import { RelayUnavailable } from './data-plane.ts';
 import type { RunningProxy } from './start.ts';
 import { WorkersFailed, WorkersUnavailable } from './workers/index.ts';
 

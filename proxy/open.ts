@@ -18,8 +18,8 @@ export async function open(inbound: Inbound, tunnel: Tunnel, deps: Deps): Promis
   try {
     const opening = { inbound, tunnel, deps };
     const judged = await judge(opening, place.ok ? inbound.turnedAway : place.reason);
-    if ('verdict' in judged) return refuse(judged, opening);
-    recordDecision(judged.decision, tunnel, deps);
+    if ('verdict' in judged) return await refuse(judged, opening);
+    await recordDecision(judged.decision, tunnel, deps);
     const upstream = await connect(judged, opening);
     stopWatching();
     return await carry(upstream, judged, opening);
@@ -71,9 +71,15 @@ async function addressesOf({ inbound, tunnel, deps }: Opening): Promise<readonly
 async function connect(granted: Grant, { tunnel, deps }: Opening): Promise<Dialled> {
   enter(tunnel, 'dialling', 'dial');
   const { attemptTimeoutMs, dialTimeoutMs: totalTimeoutMs } = deps.settings;
+  const { network } = deps;
   const startedAt = performance.now();
   try {
-    const dialled = await deps.dial(granted, { attemptTimeoutMs, totalTimeoutMs, signal: tunnel.signal });
+    const dialled = await deps.dial(granted, {
+      network,
+      attemptTimeoutMs,
+      totalTimeoutMs,
+      signal: tunnel.signal,
+    });
     tunnel.address = dialled.address;
     return dialled;
   } finally {
@@ -82,8 +88,7 @@ async function connect(granted: Grant, { tunnel, deps }: Opening): Promise<Diall
 }
 
 /** A CONNECT client that ends its side before it sent a tunnel byte can never send a hello: it is as good as gone. */
-function watchEarlyEnd({ client, head, request }: Inbound, tunnel: Tunnel): () => void {
-  const onEnd = (): void => tunnel.stop({ cause: 'client_gone', reason: null });
-  if (request.mode === 'connect' && head.length === 0) client.once('end', onEnd);
-  return () => void client.off('end', onEnd);
+function watchEarlyEnd({ client, request }: Inbound, tunnel: Tunnel): () => void {
+  if (request.mode !== 'connect') return () => {};
+  return client.onFinished(() => tunnel.stop({ cause: 'client_gone', reason: null }));
 }

@@ -14,9 +14,9 @@ export interface Opening {
   readonly deps: Deps;
 }
 
-export function refuse(decision: Decision, { inbound, tunnel, deps }: Opening): TunnelEnd {
+export async function refuse(decision: Decision, { inbound, tunnel, deps }: Opening): Promise<TunnelEnd> {
   tunnel.decision = decision;
-  recordDecision(decision, tunnel, deps);
+  await recordDecision(decision, tunnel, deps);
   const policy = tunnel.policy ?? deps.policyStore.current;
   inbound.refuse(refusalOf(policy, decision, deps.settings, inbound.request.target));
   return { cause: 'refused', reason: decision.reason };

@@ -5,8 +5,8 @@ import type { CloseEvent } from './observe/index.ts';
 import type { Tunnel, TunnelEnd } from './tunnel.ts';
 import type { Deps } from './types.ts';
 
-/** Puts a verdict on record. Throws ProxyError audit_unavailable when it cannot be: then nothing may go out. */
-export function recordDecision(decision: Decision, tunnel: Tunnel, deps: Deps): void {
+/** Puts a verdict on record. Rejects with ProxyError audit_unavailable when it cannot be: then nothing may go out. */
+export async function recordDecision(decision: Decision, tunnel: Tunnel, deps: Deps): Promise<void> {
   const before = tunnel.stage;
   tunnel.stage = 'audit';
   const { host, port, verdict, reason, rule, policy, detail } = decision;
@@ -23,7 +23,7 @@ export function recordDecision(decision: Decision, tunnel: Tunnel, deps: Deps): 
     detail,
   };
   try {
-    deps.observers.decided({ event: 'decision', ...clientOf(tunnel, deps), ...fields });
+    await deps.observers.decided({ event: 'decision', ...clientOf(tunnel, deps), ...fields });
   } catch (cause) {
     throw new ProxyError('audit_unavailable', 'audit', 'the verdict cannot be put on record', { cause });
   }

@@ -1,14 +1,13 @@
 // One accepted client, from accept to audit line: the only place that catches, and where every client gets its one close event.
 // Knows no wire protocol and no policy.
-import type { Socket } from 'node:net';
 import type { FailureCode } from '../policy/index.ts';
-import { endsOf, formatEndpoint } from './endpoint.ts';
+import type { Conn } from './conn/index.ts';
+import { formatEndpoint } from './endpoint.ts';
 import { ProxyError } from './errors.ts';
 import { denied, open } from './open.ts';
 import type { PrincipalOf } from './principal.ts';
 import { recordClose } from './records.ts';
 import { failureOf, refusalOf } from './refusal.ts';
-import { resetSocket } from './sockets.ts';
 import { Tunnel, type TunnelEnd } from './tunnel.ts';
 import type { Deps, Door, Inbound } from './types.ts';
 
@@ -16,7 +15,7 @@ import type { Deps, Door, Inbound } from './types.ts';
 const lingerMs = 1000;
 
 /** Serves `client` to its end. Never rejects. */
-export async function serve(client: Socket, door: Door, principalOf: PrincipalOf, deps: Deps): Promise<void> {
+export async function serve(client: Conn, door: Door, principalOf: PrincipalOf, deps: Deps): Promise<void> {
   const tunnel = accept(client, door, principalOf, deps);
   deps.table.enter(tunnel);
   const end = await attend(tunnel, door, deps);
@@ -25,8 +24,8 @@ export async function serve(client: Socket, door: Door, principalOf: PrincipalOf
   guarded(() => recordClose(end, tunnel, deps), tunnel, deps);
 }
 
-function accept(client: Socket, { mode }: Door, principalOf: PrincipalOf, { clock }: Deps): Tunnel {
-  const { local, peer } = endsOf(client);
+function accept(client: Conn, { mode }: Door, principalOf: PrincipalOf, { clock }: Deps): Tunnel {
+  const { local, peer } = client;
   return new Tunnel({
     client,
     mode,
@@ -43,7 +42,7 @@ async function attend(tunnel: Tunnel, door: Door, deps: Deps): Promise<TunnelEnd
   const { client, peer, listener, principal } = tunnel.start;
   let inbound: Inbound | undefined;
   // It reset the connection before we took it: nobody is there to be judged, and nobody can say who it was.
-  if (client.remoteAddress === undefined) return clientGone;
+  if (client.isGone || client.peer.address === '') return clientGone;
   try {
     inbound = await door.receive(client, { peer, listener, principal, signal: tunnel.signal });
     deps.observers.stage('head', tunnel.ageMs / 1000);
@@ -89,27 +88,15 @@ function stopped(end: TunnelEnd, inbound: Inbound | undefined, tunnel: Tunnel, d
 async function farewell(tunnel: Tunnel, { lingering }: Deps): Promise<void> {
   const { client, principal } = tunnel.start;
   tunnel.state = 'ending';
-  if (client.destroyed) return;
-  if (!client.writableEnded) {
-    client.destroy();
+  if (client.isGone) return;
+  if (!client.isEnded) {
+    client.close();
     return;
   }
   const place = lingering.acquire(principal?.name ?? '');
-  if (place.ok) await readByClient(tunnel);
-  else resetSocket(client);
+  if (place.ok) await client.linger(lingerMs, tunnel.signal);
+  else client.reset();
   if (place.ok) place.release();
-}
-
-async function readByClient({ start: { client }, signal }: Tunnel): Promise<void> {
-  const { promise: closed, resolve } = Promise.withResolvers<void>();
-  const cut = (): void => void client.destroy();
-  const timer = setTimeout(cut, lingerMs);
-  signal.addEventListener('abort', cut);
-  client.once('close', resolve);
-  // What it still sends is nobody's; unread it would turn our FIN into a reset that eats the answer.
-  client.resume();
-  await closed;
-  clearTimeout(timer);
 }
 
 /** A bug in telling or recording must not become a bug in the process. */

@@ -1,12 +1,11 @@
-// Opens the ports and hands every accepted socket to serve(). Reads no byte.
-import { createServer, type AddressInfo, type Server } from 'node:net';
+// Opens the ports and hands every accepted connection to serve(). Reads no byte.
 import { isWildcard } from './config-network.ts';
+import type { Accepting } from './conn/index.ts';
+import { parseEndpoint, type Endpoint } from './endpoint.ts';
 import type { ProxySettings } from './config.ts';
-import { type Endpoint, parseEndpoint } from './endpoint.ts';
 import { doorOf, type Place } from './listeners/index.ts';
 import { bindPrincipals, type PrincipalOf } from './principal.ts';
 import { serve } from './serve.ts';
-import { hearErrors } from './sockets.ts';
 import type { Deps } from './types.ts';
 
 export { type Place, placesOf } from './listeners/index.ts';
@@ -18,9 +17,6 @@ export interface OpenPort {
   readonly port: number;
   close(): void;
 }
-
-/** Bytes of a client that Node reads ahead before the verdict, beyond the read that is under way (64 KiB at most). */
-const earlyBytes = 16_384;
 
 /** Opens every place, or none: when one cannot be opened the others are closed and the error is thrown. */
 export async function openPorts(places: readonly Place[], deps: Deps): Promise<readonly OpenPort[]> {
@@ -40,14 +36,16 @@ async function openPort(place: Place, principalOf: PrincipalOf, deps: Deps): Pro
   const door = doorOf(place, deps);
   const endpoint = parseEndpoint(at);
   refuseWildcard(endpoint.address, at, deps.settings);
-  const server = createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: earlyBytes }, (client) => {
-    hearErrors(client);
-    void serve(client, door, principalOf, deps);
-  });
-  const { address, port } = await listen(server, endpoint, fd);
-  // An accept that fails (EMFILE) is one client lost; without a listener it would be the whole process.
-  server.on('error', (error) => deps.observers.bug(error, 'accept'));
-  return { name, address, port, close: () => void server.close() };
+  const accepting: Accepting = {
+    accepted: (client) => void serve(client, door, principalOf, deps),
+    failed: (error) => deps.observers.bug(error, 'accept'),
+  };
+  const listener = await deps.network
+    .listen({ ...endpoint, ...(fd !== undefined && { fd }) }, accepting)
+    .catch((cause: unknown) => {
+      throw cannotListen(endpoint, cause);
+    });
+  return { ...listener, name };
 }
 
 /** Throws Error with help. */
@@ -62,23 +60,8 @@ export function refuseWildcard(
 }
 
 /** What to say when a port cannot be had. */
-export function listenError({ address, port }: Endpoint, cause: Error): Error {
+export function cannotListen({ address, port }: Endpoint, cause: unknown): Error {
+  const why = cause instanceof Error ? cause.message : String(cause);
   const help = 'choose an address of this machine and a port that is free';
-  return new Error(`cannot listen on \`${address}\` port ${port}: ${cause.message}\nhelp: ${help}`, {
-    cause,
-  });
-}
-
-/** `fd` listens already when it is given. */
-function listen(server: Server, endpoint: Endpoint, fd: number | undefined): Promise<AddressInfo> {
-  const { promise, resolve, reject } = Promise.withResolvers<AddressInfo>();
-  const onError = (cause: Error): void => reject(listenError(endpoint, cause));
-  server.once('error', onError);
-  server.listen(fd === undefined ? { host: endpoint.address, port: endpoint.port } : { fd }, () => {
-    server.off('error', onError);
-    const bound = server.address();
-    if (typeof bound === 'object' && bound !== null) resolve(bound);
-    else reject(new Error('bug: a listening server has no address'));
-  });
-  return promise;
+  return new Error(`cannot listen on \`${address}\` port ${port}: ${why}\nhelp: ${help}`, { cause });
 }

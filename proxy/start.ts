@@ -1,7 +1,7 @@
 // Starts a proxy of one process: the control plane over one data plane. Several processes are workers/fleet.ts.
 import type { ProxySettings } from './config.ts';
 import { startControl, type RunningProxy, type StartOptions } from './control-plane.ts';
-import { createDataPlane, createTunnels, limitsOf } from './data-plane.ts';
+import { createClientPlane, createTunnels, limitsOf } from './client-plane.ts';
 import { placesOf } from './server.ts';
 import type { TunnelTable } from './tunnel-table.ts';
 
@@ -24,7 +24,7 @@ export async function startProxy(settings: ProxySettings, options: StartOptions 
     options,
     (policy) => tunnels.sever(policy),
     ({ store, audit }) => {
-      const plane = createDataPlane({ settings, tunnels, store, audit, limits: limitsOf(settings), onBug });
+      const plane = createClientPlane({ settings, tunnels, store, audit, limits: limitsOf(settings), onBug });
       return {
         ...plane,
         audit,

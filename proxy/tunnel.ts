@@ -1,6 +1,5 @@
 // One client, from accept to audit line: what is known of it, how it is cut, and how it ended. Decides nothing, moves no byte.
 import { randomUUID } from 'node:crypto';
-import type { Socket } from 'node:net';
 import type {
   Address,
   Decision,
@@ -14,10 +13,10 @@ import type {
   ServerNameFact,
   Verdict,
 } from '../policy/index.ts';
+import type { Conn } from './conn/index.ts';
 import type { Stage } from './errors.ts';
 import type { CloseCause } from './observe/index.ts';
 import type { RelayHandle } from './relay/index.ts';
-import { hearErrors } from './sockets.ts';
 
 /** `head`: the request is not read yet. `ending`: it is over, and the client may still read why. */
 export type TunnelState = 'head' | 'deciding' | 'resolving' | 'dialling' | 'sniffing' | 'open' | 'ending';
@@ -30,7 +29,7 @@ export interface TunnelEnd {
 
 /** What the listener knows of a client at once. */
 export interface TunnelStart {
-  readonly client: Socket;
+  readonly client: Conn;
   readonly mode: Mode;
   readonly peer: string;
   readonly listener: string;
@@ -65,8 +64,7 @@ export class Tunnel {
 
   constructor(start: TunnelStart) {
     this.start = start;
-    hearErrors(start.client);
-    start.client.once('close', () => this.stop({ cause: 'client_gone', reason: null }));
+    start.client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
   }
 
   /** Aborted when the client is gone, or when the tunnel is severed before it is open. */
@@ -99,7 +97,7 @@ export class Tunnel {
   /** Cuts this tunnel in whatever state it is; a second time without last words. Safe to call at any time. */
   sever(reason: Reason): void {
     this.#relay?.sever(reason);
-    if (this.#stopped !== undefined) this.start.client.destroy();
+    if (this.#stopped !== undefined) this.start.client.close();
     this.stop({ cause: 'severed', reason });
   }
 

@@ -1,7 +1,7 @@
 // The types at the seams of the data plane: what a door hands over, what a client is told, and what open() needs. No code.
-import type { Socket } from 'node:net';
 import type { Address, EgressRequest, FailureCode, Grant, Mode, Principal, Reason } from '../policy/index.ts';
 import type { ProxySettings } from './config.ts';
+import type { Conn, Network } from './conn/index.ts';
 import type { Dialled, DialOptions } from './dial.ts';
 import type { Limits } from './limits.ts';
 import type { Observe } from './observe/index.ts';
@@ -13,9 +13,8 @@ import type { TunnelTable } from './tunnel-table.ts';
 /** One client asking for one destination, whatever the wire protocol was. */
 export interface Inbound {
   readonly request: EgressRequest;
-  readonly client: Socket;
-  /** Bytes after the request head that were read with it; they belong to the tunnel. */
-  readonly head: Buffer;
+  /** What came right behind the request is held by it; it belongs to the tunnel. */
+  readonly client: Conn;
   /** A limit of the door itself that turns this client away before it was read. */
   readonly turnedAway?: Reason;
   /** Tells the client, in its protocol, that the tunnel is open. */
@@ -66,7 +65,7 @@ export interface Arrival {
 export interface Door {
   readonly mode: Mode;
   /** Undefined when the client left without asking. Never rejects for anything a client does. */
-  receive(client: Socket, arrival: Arrival): Promise<Inbound | undefined>;
+  receive(client: Conn, arrival: Arrival): Promise<Inbound | undefined>;
 }
 
 /** Everything a tunnel needs from the rest of the proxy. One per proxy; tests build their own. */
@@ -80,6 +79,7 @@ export interface Deps {
   readonly waiting: Limits;
   /** Clients that were told no and may still read it: beyond them nobody is waited for. */
   readonly lingering: Limits;
+  readonly network: Network;
   readonly relay: Relay;
   readonly table: TunnelTable;
   readonly observers: Observe;

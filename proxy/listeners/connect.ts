@@ -1,14 +1,12 @@
 // The CONNECT door (RFC 9110 §9.3.6): reads one request head, answers in HTTP. Decides nothing, and takes nothing from the
 // head but the authority: no header field of a client's changes who it is or what it may do.
-import type { Socket } from 'node:net';
 import type { Target } from '../../policy/index.ts';
+import type { Conn } from '../conn/index.ts';
 import type { Arrival, Deps, Door, Inbound, Refusal } from '../types.ts';
-import { resetSocket } from '../sockets.ts';
 import { askedBy, type Asked, type HttpFault } from './connect-target.ts';
 import { readHead } from './read-head.ts';
 
 const established = 'HTTP/1.1 200 Connection established\r\n\r\n';
-const noBytes = Buffer.alloc(0);
 
 export function connectDoor({ settings, waiting }: Pick<Deps, 'settings' | 'waiting'>): Door {
   const { headBytes: maxBytes, headTimeoutMs: timeoutMs } = settings;
@@ -16,12 +14,11 @@ export function connectDoor({ settings, waiting }: Pick<Deps, 'settings' | 'wait
     mode: 'connect',
     async receive(client, arrival) {
       const place = waiting.acquire(arrival.principal?.name ?? '');
-      if (!place.ok)
-        return { ...inboundOf(client, arrival, nothingAsked, noBytes), turnedAway: place.reason };
+      if (!place.ok) return { ...inboundOf(client, arrival, nothingAsked), turnedAway: place.reason };
       const read = await readHead(client, { maxBytes, timeoutMs, signal: arrival.signal });
       place.release();
       if (read.kind === 'gone') return undefined;
-      return inboundOf(client, arrival, askedBy(read), read.kind === 'complete' ? read.rest : noBytes);
+      return inboundOf(client, arrival, askedBy(read));
     },
   };
 }
@@ -34,20 +31,18 @@ const unread: Target = {
 };
 const nothingAsked: Asked = { target: unread };
 
-function inboundOf(client: Socket, { principal }: Arrival, { target, answer }: Asked, head: Buffer): Inbound {
+function inboundOf(client: Conn, { principal }: Arrival, { target, answer }: Asked): Inbound {
   let isAnswered = false;
   return {
     request: { principal, target, mode: 'connect' },
     client,
-    head,
     accept() {
       isAnswered = true;
       client.write(established);
     },
     refuse(why) {
-      if (isAnswered) resetSocket(client);
-      else if (client.writable)
-        client.end(refusalText(why, why.reason === 'request_malformed' ? answer : undefined));
+      if (isAnswered) client.reset();
+      else client.end(refusalText(why, why.reason === 'request_malformed' ? answer : undefined));
       isAnswered = true;
     },
   };

@@ -1,5 +1,5 @@
-// Takes one request head off a socket, within a byte and a time limit. Knows HTTP framing only, not what was asked for.
-import type { Socket } from 'node:net';
+// Takes one request head off a connection, within a byte and a time limit. Knows HTTP framing only, not what was asked for.
+import type { Conn } from '../conn/index.ts';
 import { createHeadReader, type HeadResult } from './request-head.ts';
 
 /** `stopped`: the signal was aborted; `gone`: the client left, whole or with its sending side, before the head was complete. */
@@ -16,26 +16,15 @@ export interface HeadLimits {
   readonly signal: AbortSignal;
 }
 
-/** Never rejects. Leaves the socket paused; Node goes on filling its buffer up to the high-water mark, and no further. */
-export function readHead(client: Socket, { maxBytes, timeoutMs, signal }: HeadLimits): Promise<ReadHead> {
-  const { promise, resolve } = Promise.withResolvers<ReadHead>();
+/** Never rejects. What came behind the head is given back to the connection. */
+export async function readHead(client: Conn, { maxBytes, ...wait }: HeadLimits): Promise<ReadHead> {
   const reader = createHeadReader(maxBytes);
-  const settle = (result: ReadHead): void => {
-    client.pause();
-    clearTimeout(timer);
-    client.off('data', onData).off('end', onGone).off('close', onGone);
-    signal.removeEventListener('abort', onStop);
-    resolve(result);
-  };
-  const onData = (chunk: Buffer): void => {
-    const result = reader.push(chunk);
-    if (result.kind !== 'need_more') settle(result);
-  };
-  const onGone = (): void => settle({ kind: 'gone' });
-  const onStop = (): void => settle({ kind: client.destroyed ? 'gone' : 'stopped' });
-  const timer = setTimeout(settle, timeoutMs, { kind: 'timeout' });
-  client.on('data', onData).on('end', onGone).on('close', onGone);
-  signal.addEventListener('abort', onStop);
-  if (signal.aborted || client.destroyed) onStop();
-  return promise;
+  const { found } = await client.read({ ...wait, look: (piece) => whole(reader.push(piece)) });
+  if (typeof found === 'string') return { kind: found };
+  if (found.kind === 'complete') client.unread(found.rest);
+  return found;
+}
+
+function whole(result: HeadResult): Exclude<HeadResult, { kind: 'need_more' }> | undefined {
+  return result.kind === 'need_more' ? undefined : result;
 }

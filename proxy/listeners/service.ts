@@ -1,7 +1,6 @@
 // The door of one named service: every connection to this port asks for that service, and for nothing else. Reads no byte.
-import type { Socket } from 'node:net';
 import { targetOf, type Policy, type ServiceDocument } from '../../policy/index.ts';
-import { resetSocket } from '../sockets.ts';
+import type { Conn } from '../conn/index.ts';
 import type { Door, Inbound, Refusal } from '../types.ts';
 
 /** `service` is as it was when the port was opened; the policy of the moment says where it leads, or that it is gone. */
@@ -15,13 +14,12 @@ export function serviceDoor(service: ServiceDocument, policy: () => Policy): Doo
   };
 }
 
-function inboundOf(client: Socket, request: Inbound['request']): Inbound {
+function inboundOf(client: Conn, request: Inbound['request']): Inbound {
   return {
     request,
     client,
-    head: Buffer.alloc(0),
     // The client spoke no protocol of ours: there is nobody to tell.
     accept() {},
-    refuse: (_why: Refusal) => resetSocket(client),
+    refuse: (_why: Refusal) => client.reset(),
   };
 }

@@ -31,7 +31,7 @@ function openStream(stream: number): AuditFile {
   fs.fstatSync(stream);
   return {
     fd: stream,
-    write: (line, from) => writeSome(stream, line, from),
+    write: (lines, from) => writeSome(stream, lines, from, endOfAtomic),
     ensure: () => false,
     reopen: () => undefined,
     close: () => undefined,
@@ -77,19 +77,34 @@ function statOrCode(path: string): fs.BigIntStats | string {
   }
 }
 
-function writeSome(fd: number, line: Buffer, from: number): number {
+/** PIPE_BUF: a pipe takes up to so many bytes whole or not at all, whoever else writes to it. */
+const atomicBytes = 4096;
+
+/** Where a write from `from` should end so that lines of several processes do not mix in a pipe; a line longer than that goes by itself. */
+function endOfAtomic(lines: Buffer, from: number): number {
+  const last = lines.lastIndexOf(0x0a, from + atomicBytes - 1);
+  const end = last >= from ? last : lines.indexOf(0x0a, from);
+  return end === -1 ? lines.length : end + 1;
+}
+
+function writeSome(
+  fd: number,
+  line: Buffer,
+  from: number,
+  endOf: (line: Buffer, from: number) => number = () => line.length,
+): number {
   let done = from;
   while (done < line.length) {
-    const taken = writeOnce(fd, line, done);
+    const taken = writeOnce(fd, line, done, endOf(line, done));
     if (taken === 0) break;
     done += taken;
   }
   return done - from;
 }
 
-function writeOnce(fd: number, line: Buffer, from: number): number {
+function writeOnce(fd: number, line: Buffer, from: number, to: number): number {
   try {
-    return fs.writeSync(fd, line, from);
+    return fs.writeSync(fd, line, from, to - from);
   } catch (error) {
     if (errorCode(error) === 'EAGAIN') return 0;
     throw error;

@@ -29,10 +29,10 @@ export interface Sink {
   /** The open file, for a process that is to write to it as well. */
   readonly fd: number | null;
   readonly state: AuditState;
-  /** Writes what is kept, then `line`, whole. Throws AuditUnavailable. */
-  require(line: string): void;
-  /** Writes `line` now or later; counts it as dropped when too much is waiting. Never throws. */
-  keep(line: string): void;
+  /** Writes what is kept, then `text`, which is so many lines, whole. Throws AuditUnavailable. */
+  require(text: string, lines: number): void;
+  /** Writes `text`, which is so many lines, now or later; counts them as dropped when too much is waiting. Never throws. */
+  keep(text: string, lines: number): void;
   /** Tries to write what is kept; true when the file works. */
   flush(): boolean;
   reopen(): void;
@@ -41,7 +41,8 @@ export interface Sink {
 }
 
 interface Waiting {
-  readonly line: Buffer;
+  readonly text: Buffer;
+  readonly lines: number;
   written: number;
 }
 
@@ -77,21 +78,21 @@ class FileSink implements Sink {
   }
 
   get state(): AuditState {
-    const kept = this.#waiting.length;
+    const kept = countLines(this.#waiting);
     return { ok: this.#problem === null, problem: this.#problem, kept, dropped: this.#dropped };
   }
 
-  require(line: string): void {
-    const own: Waiting = { line: Buffer.from(line), written: 0 };
+  require(text: string, lines: number): void {
+    const own: Waiting = { text: Buffer.from(text), lines, written: 0 };
     if (this.flush() && this.#attempt(() => this.#writeOut(own))) return;
     // A torn line is finished later, so that every line of the file stays whole. Its close line tells that it was refused.
     if (own.written > 0) this.#push(own);
     throw new AuditUnavailable(this.#target, this.#problem ?? 'unknown');
   }
 
-  keep(line: string): void {
-    const own: Waiting = { line: Buffer.from(line), written: 0 };
-    if (this.#closed || this.#keptBytes + own.line.length > maxKeptBytes) this.#dropped += 1;
+  keep(text: string, lines: number): void {
+    const own: Waiting = { text: Buffer.from(text), lines, written: 0 };
+    if (this.#closed || this.#keptBytes + own.text.length > maxKeptBytes) this.#dropped += lines;
     else this.#push(own);
     this.flush();
   }
@@ -102,7 +103,7 @@ class FileSink implements Sink {
       for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
         this.#writeOut(next);
         this.#waiting.shift();
-        this.#keptBytes -= next.line.length;
+        this.#keptBytes -= next.text.length;
       }
     });
   }
@@ -116,13 +117,13 @@ class FileSink implements Sink {
     if (this.#closed) return;
     this.flush();
     this.#closed = true;
-    this.#dropped += this.#waiting.splice(0).length;
+    this.#dropped += countLines(this.#waiting.splice(0));
     this.#file?.close();
   }
 
   #push(own: Waiting): void {
     this.#waiting.push(own);
-    this.#keptBytes += own.line.length;
+    this.#keptBytes += own.text.length;
   }
 
   #ensure(): void {
@@ -135,8 +136,8 @@ class FileSink implements Sink {
   #writeOut(own: Waiting): void {
     const deadline = this.#problem === null ? performance.now() + fullPipeWaitMs : 0;
     for (;;) {
-      own.written += this.#file?.write(own.line, own.written) ?? 0;
-      if (own.written === own.line.length) return;
+      own.written += this.#file?.write(own.text, own.written) ?? 0;
+      if (own.written === own.text.length) return;
       if (performance.now() >= deadline) throw new Error('its reader does not read');
       sleep(1);
     }
@@ -151,6 +152,10 @@ class FileSink implements Sink {
     }
     return this.#problem === null;
   }
+}
+
+function countLines(waiting: readonly Waiting[]): number {
+  return waiting.reduce((total, { lines }) => total + lines, 0);
 }
 
 function sleep(ms: number): void {

@@ -10,10 +10,10 @@ export interface Audit {
   /** The open file, for a process that is to write to it as well; null while there is none. */
   readonly fd: number | null;
   readonly state: AuditState;
-  /** On return the line is with the kernel. Throws AuditUnavailable. */
-  decided(event: DecisionEvent): void;
+  /** On return the lines are with the kernel. Throws AuditUnavailable. */
+  decided(...events: readonly DecisionEvent[]): void;
   /** Never throws; a line that must wait is kept up to 1 MiB, then counted in `state.dropped`. */
-  closed(event: CloseEvent): void;
+  closed(...events: readonly CloseEvent[]): void;
   /** True when the audit can be written as far as one can know without writing an event. */
   probe(): boolean;
   /** Opens the file by its name again, for log rotation. */
@@ -31,8 +31,7 @@ const shape = 1;
  */
 export function createAudit(target: string, inherited: number | null = null): Audit {
   const sink = openSink(target, inherited);
-  const required = lineWriter((line) => sink.require(line));
-  const kept = lineWriter((line) => sink.keep(line));
+  const lineOf = createFormatter();
   const retry = setInterval(() => retryKept(sink), retryMs).unref();
   return {
     get fd() {
@@ -41,8 +40,10 @@ export function createAudit(target: string, inherited: number | null = null): Au
     get state() {
       return sink.state;
     },
-    decided: (event) => required(decisionRecord(event)),
-    closed: (event) => kept(closeRecord(event)),
+    decided: (...events) =>
+      sink.require(events.map((event) => lineOf(decisionRecord(event))).join(''), events.length),
+    closed: (...events) =>
+      sink.keep(events.map((event) => lineOf(closeRecord(event))).join(''), events.length),
     probe: () => sink.flush(),
     reopen: () => sink.reopen(),
     close() {
@@ -57,8 +58,15 @@ function retryKept(sink: Sink): void {
 }
 
 /** pino as a formatter of lines. Its `level` slot carries the version of the line's shape: nothing here has a level. */
-function lineWriter(write: (line: string) => void): (record: Record<string, unknown>) => void {
+function createFormatter(): (record: Record<string, unknown>) => string {
   const formatters = { level: () => ({ v: shape }) };
+  let line = '';
+  const write = (text: string): void => {
+    line = text;
+  };
   const logger = pino({ base: null, timestamp: false, formatters }, { write });
-  return (record) => logger.info(record);
+  return (record) => {
+    logger.info(record);
+    return line;
+  };
 }

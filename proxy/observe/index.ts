@@ -83,14 +83,16 @@ export interface CloseEvent {
 
 /** Everybody who wants to know. Only decided() can say no. */
 export interface Observe {
-  /** Throws AuditUnavailable when the line could not be written: then nothing may be sent to the destination. */
-  decided(event: DecisionEvent): void;
+  /** Resolves once it is on record; rejects with AuditUnavailable when it cannot be: then nothing may be sent to the destination. */
+  decided(event: DecisionEvent): Promise<void>;
   /** Never throws: a line that cannot be written now is kept, up to a bound, and counted when it is lost. */
   closed(event: CloseEvent): void;
   stage(stage: Stage, seconds: number): void;
   bytes(direction: 'up' | 'down', count: number): void;
   tunnelOpened(): void;
   tunnelClosed(seconds: number): void;
+  /** Puts on record at once what waits for the end of the turn. */
+  flush(): void;
   /** An assertion failed: counted, and its stack goes to the operational log. */
   bug(error: unknown, stage: Stage): void;
 }

@@ -2,6 +2,7 @@
 import { type FailureCode, failureCodes } from '../../policy/index.ts';
 import type { Stage } from '../errors.ts';
 import type { Audit } from './audit.ts';
+import { createBatch } from './batch.ts';
 import { createFloodGate } from './flood.ts';
 import type { Observe } from './index.ts';
 import type { Metrics } from './metrics.ts';
@@ -17,17 +18,19 @@ export interface ObserveParts {
 
 export function createObserve({ audit, metrics, onBug, now }: ObserveParts): Observe {
   const flood = createFloodGate(now ?? (() => performance.now()), (kind) => metrics.unrecorded(kind));
+  const batch = createBatch(audit);
   return {
-    decided(event) {
+    async decided(event) {
       const told = flood.decision(event);
       if (told === undefined) return;
-      audit.decided(told);
+      await batch.decided(told);
       metrics.decision(event.reason, event.mode);
     },
     closed(event) {
-      if (flood.closes(event)) audit.closed(event);
+      if (flood.closes(event)) batch.closed(event);
       if (isFailureCode(event.reason)) metrics.failure(event.reason);
     },
+    flush: () => batch.flush(),
     stage: (stage, seconds) => metrics.stage(stage, seconds),
     bytes: (direction, count) => metrics.bytes(direction, count),
     tunnelOpened: () => metrics.tunnelOpened(),

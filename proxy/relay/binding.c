@@ -9,11 +9,13 @@
 #include <node_api.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 struct engine {
   napi_env env;
   napi_ref on_end;
-  /* These three come and go together, with the first tunnel and with stop(). */
+  /* Until stop(); then NULL. */
   struct relay *relay;
   napi_threadsafe_function waker;
   bool is_held; /* the event loop waits for open tunnels */
@@ -24,7 +26,6 @@ struct engine {
 /* A tunnel by its number; `next` links the free ones, their numbers counted from 1 so that 0 means none. */
 struct slot {
   struct tunnel *tunnel;
-  bool is_open;
   uint32_t next;
 };
 
@@ -119,8 +120,8 @@ static void on_wake(napi_env env, napi_value unused, void *context, void *data) 
 
 static void halt(void *data);
 
+/* False when the machine has no thread or descriptor to give. */
 static bool start(struct engine *engine) {
-  if (engine->relay != NULL) return true;
   napi_env env = engine->env;
   napi_value name;
   if (napi_create_string_utf8(env, "sallyport relay", NAPI_AUTO_LENGTH, &name) != napi_ok) return false;
@@ -143,8 +144,6 @@ static void give_back(struct engine *engine) {
   while (relay_collect(engine->relay, &end) != NULL) continue;
   relay_free(engine->relay);
   engine->relay = NULL;
-  for (uint32_t id = 0; id < engine->slot_count; id++)
-    if (engine->slots[id].tunnel != NULL && !engine->slots[id].is_open) relay_cancel(engine->slots[id].tunnel);
   free(engine->slots);
   engine->slots = NULL;
   engine->slot_count = engine->slot_room = engine->free_slot = engine->open_count = 0;
@@ -195,36 +194,27 @@ static struct slot *slot_of(struct engine *engine, double id) {
   return slot->tunnel == NULL ? NULL : slot;
 }
 
-/* create(onEnd): an engine. */
+/* create(onEnd): an engine, its thread running. */
 static napi_value create(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value on_end, result = NULL;
+  napi_valuetype type;
   struct engine *engine = calloc(1, sizeof *engine);
   if (engine == NULL) return NULL;
   engine->env = env;
-  if (napi_get_cb_info(env, info, &count, &on_end, NULL, NULL) == napi_ok &&
-      napi_create_reference(env, on_end, 1, &engine->on_end) == napi_ok &&
-      napi_create_external(env, engine, engine_finalize, NULL, &result) == napi_ok)
-    return result;
-  free(engine);
-  (void)napi_throw_type_error(env, NULL, "bug: create(onEnd) needs a function");
-  return NULL;
-}
-
-/* reserve(engine, clientFd, upstreamFd): the number of a tunnel to come, or -1 when this machine has no more to give. */
-static napi_value reserve(napi_env env, napi_callback_info info) {
-  double fds[2];
-  struct engine *engine = arguments(env, info, 2, fds);
-  if (engine == NULL) return NULL;
-  uint32_t taken = start(engine) ? slot_take(engine) : 0;
-  if (taken == 0) return number(env, -1);
-  struct tunnel *tunnel = relay_reserve((int)fds[0], (int)fds[1], (void *)(uintptr_t)taken);
-  if (tunnel == NULL) {
-    slot_free(engine, taken - 1);
-    return number(env, -1);
+  if (napi_get_cb_info(env, info, &count, &on_end, NULL, NULL) != napi_ok || napi_typeof(env, on_end, &type) != napi_ok ||
+      type != napi_function || napi_create_reference(env, on_end, 1, &engine->on_end) != napi_ok) {
+    free(engine);
+    (void)napi_throw_type_error(env, NULL, "bug: create(onEnd) needs a function");
+  } else if (!start(engine)) {
+    (void)napi_delete_reference(env, engine->on_end);
+    free(engine);
+    (void)napi_throw_error(env, NULL, "there is no thread or descriptor left for the relay");
+  } else if (napi_create_external(env, engine, engine_finalize, NULL, &result) != napi_ok) {
+    engine_finalize(env, engine, NULL);
+    return NULL;
   }
-  engine->slots[taken - 1] = (struct slot){.tunnel = tunnel};
-  return number(env, taken - 1);
+  return result;
 }
 
 static uint64_t budget_of(double value) {
@@ -232,35 +222,42 @@ static uint64_t budget_of(double value) {
   return value < 9007199254740992.0 ? (uint64_t)value : RELAY_NO_BUDGET;
 }
 
-/* open(engine, id, upSent, downSent, upBudget, downBudget, idleMs) */
-static napi_value open_tunnel(napi_env env, napi_callback_info info) {
-  double given[6];
-  struct engine *engine = arguments(env, info, 6, given);
-  struct slot *slot = engine == NULL ? NULL : slot_of(engine, given[0]);
-  if (slot == NULL || slot->is_open) return NULL;
-  struct relay_limits limits = {
-    .sent = {(uint64_t)given[1], (uint64_t)given[2]},
-    .budget = {budget_of(given[3]), budget_of(given[4])},
-    .idle_ms = given[5] < 4294967295.0 ? (uint32_t)given[5] : UINT32_MAX,
-  };
-  slot->is_open = true;
-  count_open(engine, true);
-  relay_open(engine->relay, slot->tunnel, &limits);
-  return NULL;
+static void reset(int fd) {
+  struct linger now = {.l_onoff = 1, .l_linger = 0};
+  (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  close(fd);
 }
 
-/* end(engine, id): severs an open tunnel, gives a reserved one back. */
-static napi_value end_tunnel(napi_env env, napi_callback_info info) {
+/* open(engine, clientFd, upstreamFd, upSent, downSent, upBudget, downBudget, idleMs): the number of the tunnel, or -1 and both are reset. */
+static napi_value open_tunnel(napi_env env, napi_callback_info info) {
+  double given[7];
+  struct engine *engine = arguments(env, info, 7, given);
+  if (engine == NULL) return NULL;
+  const int fds[2] = {(int)given[0], (int)given[1]};
+  struct relay_limits limits = {
+    .sent = {(uint64_t)given[2], (uint64_t)given[3]},
+    .budget = {budget_of(given[4]), budget_of(given[5])},
+    .idle_ms = given[6] < 4294967295.0 ? (uint32_t)given[6] : UINT32_MAX,
+  };
+  uint32_t taken = engine->relay == NULL ? 0 : slot_take(engine);
+  struct tunnel *tunnel = taken == 0 ? NULL : relay_open(engine->relay, fds, (void *)(uintptr_t)taken, &limits);
+  if (tunnel == NULL) {
+    if (taken != 0) slot_free(engine, taken - 1);
+    reset(fds[0]);
+    reset(fds[1]);
+    return number(env, -1);
+  }
+  engine->slots[taken - 1] = (struct slot){.tunnel = tunnel};
+  count_open(engine, true);
+  return number(env, taken - 1);
+}
+
+/* sever(engine, id) */
+static napi_value sever(napi_env env, napi_callback_info info) {
   double id;
   struct engine *engine = arguments(env, info, 1, &id);
   struct slot *slot = engine == NULL ? NULL : slot_of(engine, id);
-  if (slot == NULL) return NULL;
-  if (slot->is_open) {
-    relay_sever(engine->relay, slot->tunnel);
-  } else {
-    relay_cancel(slot->tunnel);
-    slot_free(engine, (uint32_t)id);
-  }
+  if (slot != NULL) relay_sever(engine->relay, slot->tunnel);
   return NULL;
 }
 
@@ -287,7 +284,7 @@ static napi_value bytes(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* stop(engine): severs what is open and ends the thread; the ends are told before it returns. A later reserve() starts anew. */
+/* stop(engine): severs what is open and ends the thread for good; the ends are told before it returns. */
 static napi_value stop(napi_env env, napi_callback_info info) {
   struct engine *engine = arguments(env, info, 0, NULL);
   if (engine == NULL || engine->relay == NULL) return NULL;
@@ -301,9 +298,8 @@ static napi_value stop(napi_env env, napi_callback_info info) {
 NAPI_MODULE_INIT() {
   const napi_property_descriptor properties[] = {
     {"create", NULL, create, NULL, NULL, NULL, napi_enumerable, NULL},
-    {"reserve", NULL, reserve, NULL, NULL, NULL, napi_enumerable, NULL},
     {"open", NULL, open_tunnel, NULL, NULL, NULL, napi_enumerable, NULL},
-    {"end", NULL, end_tunnel, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"sever", NULL, sever, NULL, NULL, NULL, napi_enumerable, NULL},
     {"bytes", NULL, bytes, NULL, NULL, NULL, napi_enumerable, NULL},
     {"stop", NULL, stop, NULL, NULL, NULL, napi_enumerable, NULL},
   };

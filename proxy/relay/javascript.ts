@@ -29,7 +29,9 @@ interface Tunnel {
 }
 
 function open(request: RelayRequest): RelayHandle {
-  const { client, upstream, idleTimeoutMs, onBytes, sent = { up: 0, down: 0 } } = request;
+  const { idleTimeoutMs, onBytes, sent = { up: 0, down: 0 } } = request;
+  const held = { client: request.client.takeHeld(), upstream: request.upstream.takeHeld() };
+  const [client, upstream] = [request.client.toSocket(), request.upstream.toSocket()];
   const { promise: done, resolve: settle } = Promise.withResolvers<RelayEnd>();
   const tunnel: Tunnel = {
     up: {
@@ -46,7 +48,8 @@ function open(request: RelayRequest): RelayHandle {
   };
   watch(tunnel, client, 'client_error');
   watch(tunnel, upstream, 'upstream_error');
-  forward(tunnel, tunnel.up, request.toUpstream);
+  forward(tunnel, tunnel.up, held.client);
+  forward(tunnel, tunnel.down, held.upstream);
   carry(tunnel, tunnel.up);
   carry(tunnel, tunnel.down);
   return {

@@ -1,10 +1,7 @@
-// Hands the descriptors of a tunnel to the splice thread and tells its end. From the hand-over on JavaScript sees no byte and
-// keeps no socket; a tunnel that cannot be handed over is carried by the JavaScript relay.
-import type { Socket } from 'node:net';
+// Hands the descriptors of a tunnel to the splice thread and tells its end. From then on JavaScript sees no byte and keeps no socket; a tunnel
+// whose descriptors cannot be had is carried by the JavaScript relay.
 import type { Reason } from '../../policy/index.ts';
-import { hearErrors, resetSocket } from '../sockets.ts';
 import type { Engine, RelayAddon } from './addon.ts';
-import { handleOf, isFlushed, takeUnread, whenFlushed, type TcpHandle } from './hand-over.ts';
 import { createJavascriptRelay } from './javascript.ts';
 import type { Relay, RelayCause, RelayEnd, RelayHandle, RelayRequest } from './types.ts';
 
@@ -30,15 +27,7 @@ interface Tunnel {
   up: number;
   down: number;
   severReason?: Reason;
-  state: 'flushing' | 'open' | 'ended';
-  /** Cuts a tunnel that the thread does not have yet. */
-  cutEarly?: (cause: RelayCause) => void;
-}
-
-/** Both sides of a tunnel that can be handed over. */
-interface Ends {
-  readonly client: TcpHandle;
-  readonly upstream: TcpHandle;
+  isOver: boolean;
 }
 
 /** A relay on one thread of its own, which starts with the first tunnel. */
@@ -48,64 +37,30 @@ export function createSpliceRelay(addon: RelayAddon): Relay {
   return {
     name: 'splice',
     open(request) {
-      const ends = endsOf(request);
-      const id = ends === undefined ? -1 : carrier.reserve(ends);
-      if (ends === undefined || id === -1) return javascript.open(request);
-      return openTunnel(carrier, id, ends, request);
+      if (!isWithinBudget(request)) return javascript.open(request);
+      const begun = passHeld(request);
+      const canRelease = request.client.canRelease && request.upstream.canRelease;
+      return canRelease ? carrier.open(begun) : javascript.open(begun);
     },
     close: () => carrier.stop(),
   };
 }
 
-/** Undefined for what the JavaScript relay must end or carry: a dead socket, no TCP, a budget that is spent before it begins. */
-function endsOf({
-  client,
-  upstream,
-  toUpstream,
-  sent,
-  maxUpBytes,
-  maxDownBytes,
-}: RelayRequest): Ends | undefined {
-  const ends = { client: handleOf(client), upstream: handleOf(upstream) };
-  if (ends.client === undefined || ends.upstream === undefined) return undefined;
-  const up = (sent?.up ?? 0) + toUpstream.length + client.readableLength;
-  const down = (sent?.down ?? 0) + upstream.readableLength;
-  const isWithin = up <= (maxUpBytes ?? Infinity) && down <= (maxDownBytes ?? Infinity);
-  return isWithin ? { client: ends.client, upstream: ends.upstream } : undefined;
+/** What is over a budget from the start is cut to the byte by the JavaScript relay. */
+function isWithinBudget({ client, upstream, sent, maxUpBytes, maxDownBytes }: RelayRequest): boolean {
+  const up = (sent?.up ?? 0) + client.heldBytes;
+  const down = (sent?.down ?? 0) + upstream.heldBytes;
+  return up <= (maxUpBytes ?? Infinity) && down <= (maxDownBytes ?? Infinity);
 }
 
-function openTunnel(carrier: Carrier, id: number, ends: Ends, request: RelayRequest): RelayHandle {
-  const { promise: done, resolve: settle } = Promise.withResolvers<RelayEnd>();
-  const { up, down } = request.sent ?? { up: 0, down: 0 };
-  const tunnel: Tunnel = { id, onBytes: request.onBytes ?? (() => {}), settle, up, down, state: 'flushing' };
-  forwardUnread(tunnel, ends, request);
-  if (isFlushed(request.client) && isFlushed(request.upstream)) handOver(carrier, tunnel, request);
-  else flush(carrier, tunnel, request);
-  return handleFor(carrier, tunnel, done);
-}
-
-/** Apart from the request, so that what it closes over holds no socket. */
-function handleFor(carrier: Carrier, tunnel: Tunnel, done: Promise<RelayEnd>): RelayHandle {
-  return {
-    done,
-    sever: (reason) => carrier.sever(tunnel, reason),
-    bytes: () => carrier.bytes(tunnel),
-  };
-}
-
-/** Sends on what Node had read of both sides, behind what it wrote before. */
-function forwardUnread(tunnel: Tunnel, ends: Ends, { client, upstream, toUpstream }: RelayRequest): void {
-  hearErrors(client);
-  hearErrors(upstream);
-  const fromClient = [toUpstream, ...takeUnread(client, ends.client)];
-  const fromUpstream = takeUnread(upstream, ends.upstream);
-  tell(tunnel, tunnel.up + writeAll(upstream, fromClient), tunnel.down + writeAll(client, fromUpstream));
-}
-
-function writeAll(socket: Socket, chunks: readonly Buffer[]): number {
-  const full = chunks.filter((chunk) => chunk.length > 0);
-  for (const chunk of full) socket.write(chunk);
-  return full.reduce((total, chunk) => total + chunk.length, 0);
+/** Lets each write what the other holds; the request as it stands then. */
+function passHeld(request: RelayRequest): RelayRequest {
+  const { client, upstream, onBytes, sent = { up: 0, down: 0 } } = request;
+  const [up, down] = [client.takeHeld(), upstream.takeHeld()];
+  if (up.length > 0) upstream.write(up);
+  if (down.length > 0) client.write(down);
+  if (up.length > 0 || down.length > 0) onBytes?.(up.length, down.length);
+  return { ...request, sent: { up: sent.up + up.length, down: sent.down + down.length } };
 }
 
 function tell(tunnel: Tunnel, up: number, down: number): void {
@@ -113,42 +68,6 @@ function tell(tunnel: Tunnel, up: number, down: number): void {
   tunnel.up = up;
   tunnel.down = down;
   if (upMore > 0 || downMore > 0) tunnel.onBytes(upMore, downMore);
-}
-
-/** Rare: a side did not take at once what was written to it. Nothing is read until it has. */
-function flush(carrier: Carrier, tunnel: Tunnel, request: RelayRequest): void {
-  const { client, upstream } = request;
-  const sockets = [client, upstream];
-  const cut = (cause: RelayCause): void => {
-    if (tunnel.state !== 'flushing') return;
-    tunnel.state = 'ended';
-    clearTimeout(idle);
-    carrier.giveBack(tunnel);
-    for (const socket of sockets) resetSocket(socket);
-    void Promise.all(sockets.map(closed)).then(() => tunnel.settle(endFor(tunnel, cause)));
-  };
-  const idle = setTimeout(cut, request.idleTimeoutMs, 'idle');
-  tunnel.cutEarly = cut;
-  client.once('close', () => cut('client_error'));
-  upstream.once('close', () => cut('upstream_error'));
-  whenFlushed(sockets, () => {
-    if (tunnel.state !== 'flushing') return;
-    clearTimeout(idle);
-    delete tunnel.cutEarly;
-    handOver(carrier, tunnel, request);
-  });
-}
-
-async function closed(socket: Socket): Promise<void> {
-  if (!socket.closed) await new Promise<void>((resolve) => void socket.once('close', () => resolve()));
-}
-
-/** Node closes its descriptors: that sends no FIN, because the thread's duplicates live. */
-function handOver(carrier: Carrier, tunnel: Tunnel, request: RelayRequest): void {
-  tunnel.state = 'open';
-  request.client.destroy();
-  request.upstream.destroy();
-  carrier.open(tunnel, request);
 }
 
 function endFor({ up, down, severReason }: Tunnel, cause: RelayCause): RelayEnd {
@@ -169,39 +88,46 @@ class Carrier {
     this.#engine = addon.create((id, cause, up, down) => this.#ended(id, cause, up, down));
   }
 
-  /** -1 when the thread cannot take one more. */
-  reserve({ client, upstream }: Ends): number {
-    return this.#addon.reserve(this.#engine, client.fd, upstream.fd);
-  }
-
-  giveBack({ id }: Tunnel): void {
-    this.#addon.end(this.#engine, id);
-  }
-
-  open(tunnel: Tunnel, { maxUpBytes, maxDownBytes, idleTimeoutMs }: RelayRequest): void {
-    const { id, up, down } = tunnel;
+  open({
+    client,
+    upstream,
+    sent,
+    maxUpBytes,
+    maxDownBytes,
+    idleTimeoutMs,
+    onBytes,
+  }: RelayRequest): RelayHandle {
+    const { promise: done, resolve: settle } = Promise.withResolvers<RelayEnd>();
+    const { up, down } = sent ?? { up: 0, down: 0 };
+    const fds = [client.release(), upstream.release()] as const;
     const budgets = [maxUpBytes ?? Infinity, maxDownBytes ?? Infinity] as const;
-    this.#tunnels.set(id, tunnel);
-    this.#teller ??= setInterval(() => this.#tellAll(), tellEveryMs).unref();
-    this.#addon.open(this.#engine, id, up, down, ...budgets, idleTimeoutMs);
-  }
-
-  /** The first end wins; its reason with it. */
-  sever(tunnel: Tunnel, reason: Reason): void {
-    if (tunnel.state === 'ended') return;
-    tunnel.severReason ??= reason;
-    if (tunnel.cutEarly !== undefined) tunnel.cutEarly('severed');
-    else this.#addon.end(this.#engine, tunnel.id);
-  }
-
-  bytes(tunnel: Tunnel): { up: number; down: number } {
-    if (tunnel.state !== 'open') return { up: tunnel.up, down: tunnel.down };
-    const [up = 0, down = 0] = this.#read(tunnel);
-    return { up, down };
+    const id = this.#addon.open(this.#engine, ...fds, up, down, ...budgets, idleTimeoutMs);
+    const tunnel: Tunnel = { id, onBytes: onBytes ?? (() => {}), settle, up, down, isOver: false };
+    if (id === -1) this.#settle(tunnel, 'client_error');
+    else this.#enter(tunnel);
+    return { done, sever: (reason) => this.#sever(tunnel, reason), bytes: () => this.#bytes(tunnel) };
   }
 
   stop(): void {
     this.#addon.stop(this.#engine);
+  }
+
+  #enter(tunnel: Tunnel): void {
+    this.#tunnels.set(tunnel.id, tunnel);
+    this.#teller ??= setInterval(() => this.#tellAll(), tellEveryMs).unref();
+  }
+
+  /** The first end wins; its reason with it. */
+  #sever(tunnel: Tunnel, reason: Reason): void {
+    if (tunnel.isOver) return;
+    tunnel.severReason ??= reason;
+    this.#addon.sever(this.#engine, tunnel.id);
+  }
+
+  #bytes(tunnel: Tunnel): { up: number; down: number } {
+    if (tunnel.isOver) return { up: tunnel.up, down: tunnel.down };
+    const [up = 0, down = 0] = this.#read(tunnel);
+    return { up, down };
   }
 
   #read({ id }: Tunnel): Float64Array {
@@ -224,8 +150,12 @@ class Carrier {
       clearInterval(this.#teller);
       this.#teller = undefined;
     }
-    tunnel.state = 'ended';
     tell(tunnel, up, down);
-    tunnel.settle(endFor(tunnel, causes[cause] ?? 'upstream_error'));
+    this.#settle(tunnel, causes[cause] ?? 'upstream_error');
+  }
+
+  #settle(tunnel: Tunnel, cause: RelayCause): void {
+    tunnel.isOver = true;
+    tunnel.settle(endFor(tunnel, cause));
   }
 }

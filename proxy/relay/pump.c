@@ -20,7 +20,7 @@
 /* Empty pipes kept for the next bytes. */
 #define MAX_SPARE_PIPES 16
 /* Bytes one way may move before others have their turn. */
-#define TURN_BYTES (1 << 19)
+#define TURN_BYTES (1 << 21)
 
 /* ---- pipes ---- */
 

@@ -286,30 +286,6 @@ void relay_free(struct relay *relay) {
   free(relay);
 }
 
-struct tunnel *relay_reserve(int client, int upstream, void *owner) {
-  struct tunnel *tunnel = calloc(1, sizeof *tunnel);
-  if (tunnel == NULL) return NULL;
-  tunnel->owner = owner;
-  tunnel->broken = -1;
-  for (int i = 0; i < 2; i++) {
-    tunnel->side[i].tunnel = tunnel;
-    tunnel->side[i].fd = fcntl(i == 0 ? client : upstream, F_DUPFD_CLOEXEC, 0);
-    if (tunnel->side[i].fd >= 0) continue;
-    int error = errno;
-    if (i == 1) close(tunnel->side[0].fd);
-    free(tunnel);
-    errno = error;
-    return NULL;
-  }
-  return tunnel;
-}
-
-void relay_cancel(struct tunnel *tunnel) {
-  close(tunnel->side[0].fd);
-  close(tunnel->side[1].fd);
-  free(tunnel);
-}
-
 /* The caller holds the lock. True when the thread has to be woken. */
 static bool command(struct relay *relay, struct tunnel *tunnel) {
   bool is_first = list_empty(&relay->commands);
@@ -318,17 +294,24 @@ static bool command(struct relay *relay, struct tunnel *tunnel) {
   return is_first;
 }
 
-void relay_open(struct relay *relay, struct tunnel *tunnel, const struct relay_limits *limits) {
-  for (int w = 0; w < 2; w++) {
-    tunnel->way[w].taken = limits->sent[w];
-    tunnel->way[w].budget = limits->budget[w];
-    atomic_store_explicit(&tunnel->way[w].given, limits->sent[w], memory_order_relaxed);
+struct tunnel *relay_open(struct relay *relay, const int fds[2], void *owner, const struct relay_limits *limits) {
+  struct tunnel *tunnel = calloc(1, sizeof *tunnel);
+  if (tunnel == NULL) return NULL;
+  for (int i = 0; i < 2; i++) {
+    tunnel->side[i].tunnel = tunnel;
+    tunnel->side[i].fd = fds[i];
+    tunnel->way[i].taken = limits->sent[i];
+    tunnel->way[i].budget = limits->budget[i];
+    atomic_store_explicit(&tunnel->way[i].given, limits->sent[i], memory_order_relaxed);
   }
+  tunnel->owner = owner;
+  tunnel->broken = -1;
   tunnel->idle_ms = limits->idle_ms;
   pthread_mutex_lock(&relay->lock);
   bool is_first = command(relay, tunnel);
   pthread_mutex_unlock(&relay->lock);
   if (is_first) wake(relay);
+  return tunnel;
 }
 
 void relay_sever(struct relay *relay, struct tunnel *tunnel) {

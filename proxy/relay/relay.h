@@ -47,14 +47,11 @@ void relay_stop(struct relay *relay);
 /* After relay_stop(), when everything is collected. */
 void relay_free(struct relay *relay);
 
-/* Duplicates two connected non-blocking TCP sockets for a tunnel to come; `owner` is given back at its end. NULL with errno. */
-struct tunnel *relay_reserve(int client, int upstream, void *owner);
-
-/* Gives a reserved tunnel back: closes its duplicates and frees it. */
-void relay_cancel(struct tunnel *tunnel);
-
-/* Hands a reserved tunnel to the thread; from here on it ends through relay_collect() alone. */
-void relay_open(struct relay *relay, struct tunnel *tunnel, const struct relay_limits *limits);
+/*
+ * Hands two connected non-blocking TCP sockets, client and upstream, to the thread, which closes them; `owner` is given back at the end, and
+ * it ends through relay_collect() alone. NULL when there is no memory: then they are still the caller's.
+ */
+struct tunnel *relay_open(struct relay *relay, const int fds[2], void *owner, const struct relay_limits *limits);
 
 /* Resets both sides soon, unless the tunnel ended before. Not after it was collected. */
 void relay_sever(struct relay *relay, struct tunnel *tunnel);

@@ -1,13 +1,11 @@
-// The relay contract: two open sockets go in, one end comes out. Knows nothing of policy: by now the answer was yes.
-import type { Socket } from 'node:net';
+// The relay contract: two open connections go in, one end comes out. Knows nothing of policy: by now the answer was yes.
 import type { Reason } from '../../policy/index.ts';
+import type { Conn } from '../conn/index.ts';
 
-/** One tunnel to carry. From open() on the relay owns both sockets and closes them. */
+/** One tunnel to carry. What a connection holds goes to the other first, and counts. From open() on the relay owns both and closes them. */
 export interface RelayRequest {
-  readonly client: Socket;
-  readonly upstream: Socket;
-  /** What was read from the client already (the sniffed hello); goes upstream first and counts as up bytes. */
-  readonly toUpstream: Buffer;
+  readonly client: Conn;
+  readonly upstream: Conn;
   /** Bytes that have crossed already (the hello): they count in every total and budget, and are not told to `onBytes`. Default none. */
   readonly sent?: { readonly up: number; readonly down: number };
   /** Longest silence in both directions at once, in ms. */
@@ -49,7 +47,7 @@ export interface RelayHandle {
 /** A way to carry bytes. Every relay passes test/proxy/relay/conformance.ts. */
 export interface Relay {
   readonly name: 'splice' | 'javascript';
-  /** Never throws; a socket that is dead already ends as `client_error` or `upstream_error`. */
+  /** Never throws; a connection that is gone already ends as `client_error` or `upstream_error`. */
   open(request: RelayRequest): RelayHandle;
   /** Gives back what the relay holds besides its tunnels, a thread for one. Called when no tunnel is left. */
   close(): void;

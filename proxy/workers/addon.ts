@@ -1,4 +1,4 @@
-// What the native part of this folder offers: the shared board, a port for many, death with the parent. Does nothing itself; binding.c is the other side.
+// What the native part of this folder offers: the shared board, and death with the parent. Does nothing itself; binding.c is the other side.
 import { loadAddon } from '../addon.ts';
 
 /** A mapped board, opaque. */
@@ -40,9 +40,6 @@ export interface WorkersAddon {
   clock(): number;
   /** The kernel kills this process when `parent` dies; false when it is gone already. */
   dieWith(parent: number): boolean;
-  /** A listening descriptor, or -errno. */
-  bind(address: string, port: number, shares: boolean, backlog: number): number;
-  portOf(fd: number): number;
 }
 
 const names = [
@@ -62,8 +59,6 @@ const names = [
   'read',
   'clock',
   'dieWith',
-  'bind',
-  'portOf',
 ] as const;
 
 /** The addon, or why there is none. */

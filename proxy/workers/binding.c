@@ -1,12 +1,11 @@
 /*
- * The board for Node, and what else one process of a proxy needs of the kernel: a shared memory, a port that several processes
- * listen on, and to die with its parent. Node-API only; keeps no state of its own.
+ * The board for Node, and what else one process of a proxy needs of the kernel: a shared memory, and to die with its
+ * parent. Node-API only; keeps no state of its own.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
 #include "board.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <node_api.h>
@@ -277,46 +276,6 @@ static napi_value die_with(napi_env env, napi_callback_info info) {
   return boolean(env, is_held);
 }
 
-static int listen_at(const char *address, uint16_t port, bool shares, int backlog) {
-  struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-  struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
-  bool is_six = inet_pton(AF_INET6, address, &six.sin6_addr) == 1;
-  if (!is_six && inet_pton(AF_INET, address, &four.sin_addr) != 1) return -EINVAL;
-  int fd = socket(is_six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return -errno;
-  int yes = 1, no = 0;
-  const struct sockaddr *at = is_six ? (const struct sockaddr *)&six : (const struct sockaddr *)&four;
-  bool is_done = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
-                 (!shares || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes) == 0) &&
-                 (!is_six || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no) == 0) &&
-                 bind(fd, at, is_six ? sizeof six : sizeof four) == 0 && listen(fd, backlog) == 0;
-  if (is_done) return fd;
-  int problem = errno;
-  (void)close(fd);
-  return -problem;
-}
-
-/* bind(address, port, shares, backlog): a listening descriptor, or -errno. */
-static napi_value bind_port(napi_env env, napi_callback_info info) {
-  struct call call = arguments(env, info);
-  char address[INET6_ADDRSTRLEN];
-  size_t length;
-  bool shares = false;
-  if (napi_get_value_string_utf8(env, call.values[0], address, sizeof address, &length) != napi_ok) return number(env, -EINVAL);
-  (void)napi_get_value_bool(env, call.values[2], &shares);
-  return number(env, listen_at(address, (uint16_t)number_at(&call, 1), shares, (int)number_at(&call, 3)));
-}
-
-/* portOf(fd): the port a descriptor is bound to, or -errno. */
-static napi_value port_of(napi_env env, napi_callback_info info) {
-  struct call call = arguments(env, info);
-  struct sockaddr_in6 at = {0};
-  socklen_t length = sizeof at;
-  if (getsockname((int)index_at(&call, 0), (struct sockaddr *)&at, &length) < 0) return number(env, -errno);
-  /* The port stands at the same place in both families. */
-  return number(env, ntohs(at.sin6_port));
-}
-
 NAPI_MODULE_INIT() {
   const struct {
     const char *name;
@@ -338,8 +297,6 @@ NAPI_MODULE_INIT() {
     {"read", read_record},
     {"clock", clock_now},
     {"dieWith", die_with},
-    {"bind", bind_port},
-    {"portOf", port_of},
   };
   for (size_t at = 0; at < sizeof functions / sizeof *functions; at++) {
     napi_value function;

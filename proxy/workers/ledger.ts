@@ -30,16 +30,17 @@ export function ledgerAudit(audit: Audit, board: Board, worker: number, clock: (
     get fd() {
       return audit.fd;
     },
-    decided(event) {
-      if (!ledger.enter(event) && event.verdict === 'allow')
-        throw new AuditUnavailable('board', 'there is no room to note one more tunnel');
-      audit.decided(event);
-      ledger.mark(event.tunnel, 'recorded');
+    decided(...events) {
+      for (const event of events)
+        if (!ledger.enter(event) && event.verdict === 'allow')
+          throw new AuditUnavailable('board', 'there is no room to note one more tunnel');
+      audit.decided(...events);
+      for (const { tunnel } of events) ledger.mark(tunnel, 'recorded');
     },
-    closed(event) {
-      ledger.mark(event.tunnel, 'closing');
-      audit.closed(event);
-      ledger.leave(event.tunnel);
+    closed(...events) {
+      for (const { tunnel } of events) ledger.mark(tunnel, 'closing');
+      audit.closed(...events);
+      for (const { tunnel } of events) ledger.leave(tunnel);
       sweep();
     },
     count(tunnels) {

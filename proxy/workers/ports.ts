@@ -2,14 +2,14 @@
 // Accepts nobody.
 import { closeSync } from 'node:fs';
 import type { ProxySettings } from '../config-types.ts';
+import type { ConnAddon } from '../conn/index.ts';
 import type { Port } from '../control-plane.ts';
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../endpoint.ts';
-import { listenError, type Place, refuseWildcard } from '../server.ts';
-import type { WorkersAddon } from './addon.ts';
+import { cannotListen, type Place, refuseWildcard } from '../server.ts';
 import { checked } from './board.ts';
 
-/** What Node asks for; the kernel cuts it to net.core.somaxconn. */
-const backlog = 511;
+/** As in one process; the kernel has a bound of its own (somaxconn). */
+const backlog = 4096;
 
 export interface BoundPorts {
   readonly ports: readonly Port[];
@@ -20,7 +20,7 @@ export interface BoundPorts {
 
 /** All or none: throws Error with help when one cannot be had. */
 export function bindPorts(
-  addon: WorkersAddon,
+  addon: Pick<ConnAddon, 'bind' | 'portOf'>,
   places: readonly Place[],
   workers: number,
   settings: ProxySettings,
@@ -55,12 +55,12 @@ export function bindPorts(
 }
 
 /** SO_REUSEPORT would let us in beside another proxy of the same user, who would get half of the clients. */
-function refuseTaken(addon: WorkersAddon, endpoint: Endpoint): void {
+function refuseTaken(addon: Pick<ConnAddon, 'bind' | 'portOf'>, endpoint: Endpoint): void {
   if (endpoint.port !== 0) closeSync(bind(addon, endpoint, endpoint.port, false));
 }
 
 function bindShared(
-  addon: WorkersAddon,
+  addon: Pick<ConnAddon, 'bind' | 'portOf'>,
   endpoint: Endpoint,
   workers: number,
   open: number[],
@@ -75,10 +75,15 @@ function bindShared(
   return fds;
 }
 
-function bind(addon: WorkersAddon, endpoint: Endpoint, port: number, shares: boolean): number {
+function bind(
+  addon: Pick<ConnAddon, 'bind' | 'portOf'>,
+  endpoint: Endpoint,
+  port: number,
+  shares: boolean,
+): number {
   try {
     return checked(addon.bind(endpoint.address, port, shares, backlog), 'listen');
   } catch (cause) {
-    throw cause instanceof Error ? listenError(endpoint, cause) : cause;
+    throw cannotListen(endpoint, cause);
   }
 }

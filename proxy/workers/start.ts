@@ -9,9 +9,10 @@ import {
   startControl,
   type StartOptions,
 } from '../control-plane.ts';
-import { metricsOf } from '../data-plane.ts';
-import { chooseRelay } from '../relay/index.ts';
+import { metricsOf } from '../client-plane.ts';
 import { placesOf } from '../server.ts';
+import { type ConnAddon, loadConnAddon } from '../conn/index.ts';
+import { chooseDataPlane } from '../data-plane.ts';
 import { loadWorkersAddon, type WorkersAddon } from './addon.ts';
 import { Board, boardShape, createBoardMemory } from './board.ts';
 import { Departed, fleetAudit, fleetMetrics, fleetTunnels } from './facts.ts';
@@ -31,18 +32,30 @@ export interface WorkersOptions extends StartOptions {
   readonly onFailed?: (error: WorkersFailed) => void;
 }
 
+/** The native parts that several processes need, whoever carries their bytes. */
+interface Native {
+  readonly addon: WorkersAddon;
+  readonly conn: ConnAddon;
+}
+
+function loadNative(): Native | { readonly problem: string } {
+  const [addon, conn] = [loadWorkersAddon(), loadConnAddon()];
+  if ('problem' in addon) return addon;
+  return 'problem' in conn ? conn : { addon, conn };
+}
+
 /** How many processes are to carry clients; `problem` says why `auto` is one. Throws WorkersUnavailable. */
 export function countWorkers(
   workers: ProxySettings['workers'],
-  load: typeof loadWorkersAddon = loadWorkersAddon,
+  load: typeof loadNative = loadNative,
 ): { readonly count: number; readonly problem: string | null } {
   const count = workers === 'auto' ? availableParallelism() : workers;
   if (count === 1) return { count, problem: null };
-  const addon = load();
-  if (!('problem' in addon)) return { count, problem: null };
-  if (workers === 'auto') return { count: 1, problem: addon.problem };
+  const native = load();
+  if (!('problem' in native)) return { count, problem: null };
+  if (workers === 'auto') return { count: 1, problem: native.problem };
   throw new WorkersUnavailable(
-    `${count} workers need the native part, which cannot be used: ${addon.problem}`,
+    `${count} workers need the native part, which cannot be used: ${native.problem}`,
   );
 }
 
@@ -52,30 +65,29 @@ export async function startWorkers(
   count: number,
   options: WorkersOptions = {},
 ): Promise<RunningProxy> {
-  const addon = loadWorkersAddon();
-  if ('problem' in addon) throw new WorkersUnavailable(addon.problem);
+  const native = loadNative();
+  if ('problem' in native) throw new WorkersUnavailable(native.problem);
   const fleet: { made?: Fleet } = {};
   return await startControl(
     settings,
     options,
     async (policy) => (await fleet.made?.enforce(policy)) ?? 0,
     (parts) => {
-      const carrier = carrierOf({ ...parts, settings, options, addon, count });
+      const carrier = carrierOf({ ...parts, settings, options, ...native, count });
       fleet.made = carrier.fleet;
       return carrier;
     },
   );
 }
 
-interface Parts extends ControlParts {
+interface Parts extends ControlParts, Native {
   readonly settings: ProxySettings;
   readonly options: WorkersOptions;
-  readonly addon: WorkersAddon;
   readonly count: number;
 }
 
 function carrierOf(parts: Parts): Carrier & { readonly fleet: Fleet } {
-  const { settings, store, count, addon, audit: own } = parts;
+  const { settings, store, count, addon, conn, audit: own } = parts;
   const shape = boardShape(count, settings);
   const boardFd = createBoardMemory(addon, shape);
   const board = new Board(addon, boardFd, shape);
@@ -115,7 +127,7 @@ function carrierOf(parts: Parts): Carrier & { readonly fleet: Fleet } {
     isDraining: () => draining.now,
     workers: () => ({ ready: fleet.states.ready }),
     async open() {
-      bound.ports = bindPorts(addon, placesOf(settings, store.current), count, settings);
+      bound.ports = bindPorts(conn, placesOf(settings, store.current), count, settings);
       return bound.ports.ports;
     },
     serve: async () => await fleet.start(),
@@ -146,7 +158,8 @@ function fleetParts(
 
 /** Which relay the workers will choose. Throws RelayUnavailable before there are any. */
 function relayName(settings: ProxySettings): string {
-  const relay = chooseRelay(settings.relay);
+  const { network, relay } = chooseDataPlane(settings.relay);
+  network.close();
   relay.close();
   return relay.name;
 }

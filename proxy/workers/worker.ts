@@ -1,7 +1,7 @@
 // One worker: the data plane in a process of its own, told everything by its parent. Reads no settings, loads no file of policy, serves no operator.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Policy } from '../../policy/index.ts';
-import { createDataPlane, createTunnels, type DataPlane, type Tunnels } from '../data-plane.ts';
+import { createClientPlane, createTunnels, type ClientPlane, type Tunnels } from '../client-plane.ts';
 import { createAudit } from '../observe/index.ts';
 import { loadWorkersAddon } from './addon.ts';
 import { boardLimits } from './board-limits.ts';
@@ -21,7 +21,7 @@ interface PolicyHere {
 }
 
 interface Serving {
-  readonly plane: DataPlane;
+  readonly plane: ClientPlane;
   readonly audit: LedgerAudit;
   readonly policy: PolicyHere;
   readonly tunnels: Tunnels;
@@ -80,7 +80,7 @@ async function start(order: StartOrder, text: Uint8Array, tell: Tell): Promise<S
   const store = storeOf(policy);
   const limits = boardLimits(board, worker, settings);
   const onBug = (error: unknown, stage: string): void => tell('bug', { error, stage });
-  const plane = createDataPlane({ settings, tunnels, store, audit, limits, onBug });
+  const plane = createClientPlane({ settings, tunnels, store, audit, limits, onBug });
   await plane.open(places);
   const serving = { plane, audit, policy, tunnels, order };
   setInterval(() => addon.beat(board.handle, worker), beatMs).unref();
@@ -103,7 +103,7 @@ function tellRegularly(serving: Serving, tell: Tell): void {
   }, tellMs).unref();
 }
 
-function storeOf(policy: PolicyHere): Parameters<typeof createDataPlane>[0]['store'] {
+function storeOf(policy: PolicyHere): Parameters<typeof createClientPlane>[0]['store'] {
   return {
     get current() {
       return policy.current;

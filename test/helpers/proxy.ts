@@ -12,13 +12,12 @@ import { ProxyError, type Stage } from '../../proxy/errors.ts';
 import { closeRecord, decisionRecord } from '../../proxy/observe/audit-line.ts';
 import type { CloseEvent, DecisionEvent, Observe } from '../../proxy/observe/index.ts';
 import { openPolicyStore, type PolicyStore } from '../../proxy/policy-store.ts';
-import { readTold } from '../../proxy/config-sources.ts';
-import { chooseRelay, type Relay } from '../../proxy/relay/index.ts';
-import { limitsOf } from '../../proxy/data-plane.ts';
+import { limitsOf } from '../../proxy/client-plane.ts';
 import { openPorts, type OpenPort, placesOf } from '../../proxy/server.ts';
 import { createTunnelTable } from '../../proxy/tunnel-table.ts';
 import type { Deps } from '../../proxy/types.ts';
 import { auditLineProblem } from './audit.ts';
+import { dataPlaneUnderTest } from './conn.ts';
 import { loopbackGrant } from './tcp-grant.ts';
 import { connectHead, dialProxy, readReply, type Reply } from './proxy-client.ts';
 
@@ -90,6 +89,7 @@ export async function startTestProxy(t: Test, options: TestProxyOptions): Promis
     for (const port of ports) port.close();
     deps.table.severWhere(() => true, 'draining');
     deps.relay.close();
+    deps.network.close();
     deps.policyStore.close();
     deps.resolver.close();
     await rm(directory, { recursive: true, force: true });
@@ -154,7 +154,7 @@ async function createDeps({ settings, options, record, facts }: Wiring): Promise
       close() {},
     },
     ...limitsOf(settings),
-    relay: relayUnderTest(),
+    ...dataPlaneUnderTest(),
     observers: record,
     async dial(grant, how) {
       facts.dialled.push(grant);
@@ -169,12 +169,6 @@ async function createDeps({ settings, options, record, facts }: Wiring): Promise
     isDraining: () => facts.draining,
     ...options.deps,
   };
-}
-
-/** The suite runs once with each relay; SALLYPORT_RELAY says which. */
-function relayUnderTest(): Relay {
-  const { relay } = readTold({ flags: new Map(), env: process.env, file: null }).told;
-  return chooseRelay(relay);
 }
 
 /** Rejects like the real resolver when the tunnel no longer wants to know. */
@@ -208,7 +202,7 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
     if (problem !== undefined) problems.push(problem);
   };
   const observe: Observe = {
-    decided(event) {
+    async decided(event) {
       onDecided(event);
       check(decisionRecord(event));
       decisions.push(event);
@@ -222,6 +216,7 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
       if (!expectsBugs) console.error(error);
       bugs.push({ error, stage });
     },
+    flush() {},
     stage() {},
     bytes() {},
     tunnelOpened() {},

@@ -1,8 +1,7 @@
-// Real TCP on loopback for tests: a listener that hands out its clients, and both ends of one connection.
+// Real TCP on loopback for tests: a listener that hands out its clients, and what a socket says.
 import { once } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
-import type { Test } from 'tap';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 
 export interface Listening extends AsyncDisposable {
   readonly port: number;
@@ -35,43 +34,6 @@ export async function listen(host = '127.0.0.1', port = 0): Promise<Listening> {
       for (const socket of clients) socket.destroy();
       server.close();
       await once(server, 'close');
-    },
-  };
-}
-
-/** The two ends of one connection. `far` belongs to the test, `near` to the code under test; both paused, half-open allowed. */
-export interface Pair {
-  readonly near: Socket;
-  readonly far: Socket;
-}
-
-/** Opens one real connection; both ends are destroyed when `t` ends. */
-export async function pair(t: Test): Promise<Pair> {
-  await using server = await listenOnce();
-  const far = connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
-  far.on('error', () => {});
-  far.pause();
-  const [near] = await Promise.all([server.accept(), once(far, 'connect')]);
-  t.teardown(() => {
-    near.destroy();
-    far.destroy();
-  });
-  return { near, far };
-}
-
-/** Like listen(), but disposing leaves the accepted clients alone. */
-async function listenOnce(): Promise<Listening> {
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    port: (server.address() as AddressInfo).port,
-    async accept() {
-      const [socket] = (await once(server, 'connection')) as [Socket];
-      return socket;
-    },
-    async [Symbol.asyncDispose]() {
-      server.close();
     },
   };
 }

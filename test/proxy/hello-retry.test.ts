@@ -2,14 +2,23 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer, TLSSocket } from 'node:tls';
 import t, { type Test } from 'tap';
+import type { Conn } from '../../proxy/conn/index.ts';
+import { dial } from '../../proxy/dial.ts';
 import { followHello, type RetryRequest } from '../../proxy/hello-retry.ts';
 import { readServerAnswer } from '../../proxy/server-answer.ts';
+import { sniffHello } from '../../proxy/sniff.ts';
+import { loopbackGrant } from '../helpers/tcp-grant.ts';
 import { buildAnswer, buildHello, record as plainRecord } from '../helpers/hello.ts';
-import { pair, type Pair } from '../helpers/tcp.ts';
+import { connPair, dataPlaneUnderTest, listenWith, readConn, type ConnPair } from '../helpers/conn.ts';
+
+const { network, relay } = dataPlaneUnderTest();
+t.teardown(() => {
+  relay.close();
+  network.close();
+});
 
 const record = (type: number, fragment: Buffer): Buffer => plainRecord(fragment, type);
 const [retry, serverHello] = [buildAnswer('retry'), buildAnswer('hello')];
@@ -36,13 +45,13 @@ t.test(
 );
 
 interface Scene {
-  readonly client: Pair;
-  readonly server: Pair;
+  readonly client: ConnPair;
+  readonly server: ConnPair;
   readonly request: RetryRequest;
 }
 
 async function scene(t: Test, hello = buildHello({ serverName: 'a.test' })): Promise<Scene> {
-  const [client, server] = [await pair(t), await pair(t)];
+  const [client, server] = [await connPair(t, network), await connPair(t, network)];
   const limits = { maxBytes: 16_384, helloTimeoutMs: 5000, answerTimeoutMs: 5000 };
   const request = {
     client: client.near,
@@ -58,7 +67,7 @@ async function secondHello(
   t: Test,
   second: Buffer,
   pieces = 1,
-): Promise<{ followed: Awaited<ReturnType<typeof followHello>>; upstream: number }> {
+): Promise<{ followed: Awaited<ReturnType<typeof followHello>>; held: Buffer; upstream: number }> {
   const { client, server, request } = await scene(t);
   server.far.resume();
   let upstream = 0;
@@ -73,7 +82,8 @@ async function secondHello(
     const [from, to] = [i, i + 1].map((n) => Math.floor((n * second.length) / pieces));
     client.far.write(second.subarray(from, to));
   }
-  return { followed: await following, upstream: upstream - request.hello.length };
+  const followed = await following;
+  return { followed, held: request.client.takeHeld(), upstream: upstream - request.hello.length };
 }
 
 t.test(
@@ -91,9 +101,9 @@ t.test(
   async (t) => {
     const before = Buffer.concat([record(20, Buffer.from([1])), record(23, Buffer.alloc(300))]);
     const second = Buffer.concat([before, buildHello({ serverName: 'a.test', ech: true })]);
-    const { followed } = await secondHello(t, second, 40);
+    const { followed, held } = await secondHello(t, second, 40);
     t.same(followed.fact, { kind: 'server_name', name: 'a.test', ech: true });
-    t.same(followed.held, second, 'everything held is handed on');
+    t.same(held, second, 'everything held is handed on');
   },
 );
 
@@ -103,24 +113,21 @@ t.test('what is no second hello is refused as what it is', async (t) => {
 });
 
 t.test(
-  'an answer that settles it is given back whole, also when the server leaves in the middle of a record',
+  'an answer that settles it is left for the relay, also when the server leaves in the middle of a record',
   async (t) => {
     const plain = await scene(t);
     const following = followHello(plain.request);
     plain.server.far.write(serverHello);
     const followed = await following;
     t.equal(followed.fact, undefined);
-    plain.server.near.resume();
-    const [again] = (await once(plain.server.near, 'data')) as [Buffer];
-    t.same(again, serverHello, 'unread, for the relay');
+    plain.server.far.end();
+    t.same(await readConn(plain.server.near), serverHello);
 
     const cut = await scene(t);
     const cutShort = followHello(cut.request);
     cut.server.far.end(serverHello.subarray(0, 3));
-    cut.client.far.resume();
-    const [passed] = (await once(cut.client.far, 'data')) as [Buffer];
-    t.same(passed, serverHello.subarray(0, 3));
-    t.equal((await cutShort).sent.down, 3);
+    t.equal((await cutShort).sent.down, 0);
+    t.same(await readConn(cut.server.near), serverHello.subarray(0, 3));
   },
 );
 
@@ -129,7 +136,7 @@ t.test('a silent server, a lost client and an abort each end the wait', async (t
   t.equal((await followHello({ ...silent.request, answerTimeoutMs: 20 })).isSilent, true);
   const lost = await scene(t);
   const waiting = followHello(lost.request);
-  lost.client.near.destroy();
+  lost.client.near.close();
   t.equal((await waiting).isSilent, false);
   const aborted = await scene(t);
   t.equal((await followHello({ ...aborted.request, signal: AbortSignal.abort() })).fact, undefined);
@@ -152,35 +159,24 @@ t.test('a real TLS 1.3 server that wants another curve gets its second hello thr
   await once(origin, 'listening');
   t.teardown(() => origin.close());
   const facts: unknown[] = [];
-  const stand = async (client: Socket): Promise<void> => {
-    const upstream = connect({
-      port: (origin.address() as { port: number }).port,
-      host: '127.0.0.1',
-    }).pause();
-    client.on('error', () => {});
-    upstream.on('error', () => {});
-    await once(upstream, 'connect');
-    client.resume();
-    const [hello] = (await once(client, 'data')) as [Buffer];
-    client.pause();
-    const request = {
-      client,
-      upstream,
-      hello,
-      maxBytes: 16_384,
-      helloTimeoutMs: 5000,
-      answerTimeoutMs: 5000,
-    };
-    const followed = await followHello({ ...request, signal: new AbortController().signal });
-    facts.push(followed.fact);
-    upstream.write(followed.held);
-    client.pipe(upstream).pipe(client);
+  const stand = async (client: Conn): Promise<void> => {
+    const to = { network, attemptTimeoutMs: 5000, totalTimeoutMs: 5000 };
+    const { conn: upstream } = await dial(
+      loopbackGrant((origin.address() as { port: number }).port, '127.0.0.1'),
+      to,
+    );
+    const limits = { maxBytes: 16_384, helloTimeoutMs: 5000, answerTimeoutMs: 5000 };
+    const { bytes: hello } = await sniffHello(client, { maxBytes: 16_384, timeoutMs: 5000 });
+    const { signal } = new AbortController();
+    const { fact, sent } = await followHello({ client, upstream, hello, ...limits, signal });
+    facts.push(fact);
+    const none = { idleTimeoutMs: 5000, maxUpBytes: null, maxDownBytes: null };
+    await relay.open({ client, upstream, sent, ...none }).done;
   };
-  const middle = createServer({ pauseOnConnect: true }, (client) => void stand(client));
-  middle.listen(0, '127.0.0.1');
-  await once(middle, 'listening');
+  const middle = await listenWith(network);
+  void middle.accept().then(stand);
   t.teardown(() => middle.close());
-  const { port } = middle.address() as { port: number };
+  const { port } = middle;
   // The client offers a key share for X25519 only, and would take P-384: the server has to ask again.
   const socket: TLSSocket = connectTls({
     port,

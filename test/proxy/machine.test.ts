@@ -9,7 +9,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { descriptorShortage } from '../../proxy/descriptors.ts';
 import { createTtlCache } from '../../proxy/dns-cache.ts';
-import { resolverLimits } from '../../proxy/data-plane.ts';
+import { resolverLimits } from '../../proxy/client-plane.ts';
+import { chooseDataPlane } from '../../proxy/data-plane.ts';
 import { needs } from '../helpers/needs.ts';
 import { makeNetns } from '../helpers/netns.ts';
 import { connectHead, dialProxy, readReply } from '../helpers/proxy-client.ts';
@@ -81,7 +82,11 @@ t.test('an accept that fails is one client lost, and is told of; it is not the p
   };
   subscribe(started, onStarted);
   t.teardown(() => unsubscribe(started, onStarted));
-  const proxy = await startTestProxy(t, { policy: {}, expectsBugs: true });
+  const proxy = await startTestProxy(t, {
+    policy: {},
+    expectsBugs: true,
+    deps: chooseDataPlane('javascript'),
+  });
   const [server] = servers;
   // The libuv of today drops such a client without a word; others have told of it here.
   server?.emit('error', new Error('accept EMFILE'));

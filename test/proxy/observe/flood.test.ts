@@ -22,22 +22,23 @@ t.test(
     const clock = { ms: 0 };
     const { metrics, audit: unused } = createTestParts(t);
     const written: (DecisionEvent | CloseEvent)[] = [];
-    const keep = (event: DecisionEvent | CloseEvent): void => void written.push(event);
+    const keep = (...events: readonly (DecisionEvent | CloseEvent)[]): void => void written.push(...events);
     const audit: Audit = { ...unused, decided: keep, closed: keep };
     const observe = createObserve({ audit, metrics, onBug: () => {}, now: () => clock.ms });
     const flood = (from: number, to: number, principal: string): void => {
       for (let n = from; n < to; n += 1) {
         const client = { tunnel: `${principal}${n}`, principal };
-        observe.decided(decisionEvent({ ...turnedAway, ...client }));
+        void observe.decided(decisionEvent({ ...turnedAway, ...client }));
         observe.closed(closeEvent({ ...client, verdict: 'deny', reason: 'limit_rate', cause: 'refused' }));
+        observe.flush();
       }
     };
     flood(0, 5000, 'a');
     t.equal(written.length, 20, 'a pair each');
     flood(0, 5, 'b');
     t.equal(written.length, 30, 'another principal has lines of its own');
-    observe.decided(decisionEvent({ principal: 'a' }));
-    observe.decided(decisionEvent({ principal: 'a', verdict: 'deny', reason: 'rule_denied' }));
+    await observe.decided(decisionEvent({ principal: 'a' }));
+    await observe.decided(decisionEvent({ principal: 'a', verdict: 'deny', reason: 'rule_denied' }));
     t.equal(written.length, 32, 'what the policy said is always written');
     clock.ms += 1000;
     flood(5000, 10_000, 'a');
@@ -118,12 +119,20 @@ t.test(
     // Nobody accepts while this waits, so that every one of them is gone before it is accepted.
     t.equal(spawnSync(process.execPath, ['-e', script], { stdio: 'inherit' }).status, 0);
     await proxy.closed(20);
-    t.same(proxy.decisions, []);
-    const gone = { cause: 'client_gone', reason: null, verdict: null, peer: ':0', principal: null };
+    // Node no longer knows where such a client came from, and hands out none of its bytes; the native engine may have both.
+    t.same(
+      proxy.decisions.filter(({ reason }) => reason !== 'rule_matched'),
+      [],
+    );
     t.match(
       proxy.closes,
-      proxy.closes.map(() => gone),
+      proxy.closes.map(({ peer }) => ({
+        cause: 'client_gone',
+        reason: null,
+        principal: peer === ':0' ? null : 'local',
+      })),
     );
+    t.equal(new Set(proxy.closes.map(({ tunnel }) => tunnel)).size, 20);
     t.equal((await proxy.connect('b.test:443')).status, 403, 'the next one is known');
   },
 );

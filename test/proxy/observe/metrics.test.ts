@@ -52,7 +52,7 @@ t.test('10,000 random host names leave the number of series unchanged', async (t
   const before = ours(await read());
   for (let n = 0; n < 10_000; n++) {
     const host = `h${n}.${Math.random().toString(36).slice(2)}.example`;
-    observe.decided(decisionEvent({ host, verdict: 'deny', reason: 'no_rule_matched', rule: null }));
+    await observe.decided(decisionEvent({ host, verdict: 'deny', reason: 'no_rule_matched', rule: null }));
     observe.closed(closeEvent({ host, reason: 'dns_failed', cause: 'failed', tunnel: `t${n}` }));
   }
   const after = await read();
@@ -117,8 +117,9 @@ t.test('a decision that could not be written is not counted as one', async (t) =
   const parts = createTestParts(t);
   const observe = createObserve({ ...parts, onBug: () => {} });
   parts.audit.close();
-  t.throws(() => observe.decided(decisionEvent()), { code: 'audit_unavailable' });
+  await t.rejects(observe.decided(decisionEvent()), { code: 'audit_unavailable' });
   observe.closed(closeEvent());
+  observe.flush();
   const found = await samples(parts.metrics.text());
   t.equal(found.get('sallyport_decisions_total{verdict="allow",reason="rule_matched",mode="connect"}'), 0);
   t.equal(found.get('sallyport_audit_dropped_total'), 1);

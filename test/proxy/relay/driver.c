@@ -101,11 +101,9 @@ static void open_load(struct relay *relay, int listener, struct load *load) {
   int near[2];
   plan(load);
   for (int i = 0; i < 2; i++) connect_pair(listener, &near[i], &load->far[i].fd);
-  load->tunnel = relay_reserve(near[0], near[1], load);
-  expect(load->tunnel != NULL, "reserve");
-  for (int i = 0; i < 2; i++) close(near[i]);
   struct relay_limits limits = {.budget = {load->budget[0], load->budget[1]}, .idle_ms = load->is_silent ? 30 : 60000};
-  relay_open(relay, load->tunnel, &limits);
+  load->tunnel = relay_open(relay, near, load, &limits);
+  expect(load->tunnel != NULL, "open");
 }
 
 static void reset_far(struct far *far) {

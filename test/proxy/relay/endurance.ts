@@ -2,12 +2,13 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { join as path } from 'node:path';
 import t, { type Test } from 'tap';
-import type { Relay } from '../../../proxy/relay/index.ts';
+import type { DataPlane } from '../../../proxy/data-plane.ts';
+import { dialWith, listenWith } from '../../helpers/conn.ts';
 import { needs } from '../../helpers/needs.ts';
-import { listen, openSockets, readAll } from '../../helpers/tcp.ts';
+import { openSockets, readAll } from '../../helpers/tcp.ts';
 import { digestOf, join, openOver, pour, type Joined } from './joined.ts';
 
 /** Small by default, so that the suite stays quick; the figures of the issue are for a long run. */
@@ -16,22 +17,22 @@ const inAll = Number(process.env['SALLYPORT_RELAY_TUNNELS'] ?? 5000);
 const atOnce = 10_000;
 const batch = 5000;
 
-/** Registers the whole suite over `relay`. */
-export function relayEndurance(relay: Relay): void {
-  t.test(`${relay.name} relay: ${mebibytes} MiB both ways at once arrive unchanged`, async (t) => {
+/** Registers the whole suite over the relay of `plane`. */
+export function relayEndurance(plane: DataPlane): void {
+  t.test(`${plane.relay.name} relay: ${mebibytes} MiB both ways at once arrive unchanged`, async (t) => {
     const size = mebibytes * 1024 * 1024;
-    const { client, upstream, handle } = await join(t, relay);
+    const { client, upstream, handle } = await join(t, plane);
     const sent = Promise.all([pour(client, size, 1), pour(upstream, size, 2)]);
     const heard = await Promise.all([digestOf(upstream), digestOf(client)]);
     t.same(heard, await sent);
     t.same(await handle.done, { cause: 'both_ended', upBytes: size, downBytes: size });
   });
 
-  t.test(`${relay.name} relay: ${atOnce} tunnels at once`, async (t) => await manyAtOnce(t, relay));
-  t.test(`${relay.name} relay: ${inAll} tunnels leave nothing`, async (t) => await manyInAll(t, relay));
-  t.test(`${relay.name} relay: no descriptor left`, { skip: needs(t, ['prlimit']) }, (t) => {
+  t.test(`${plane.relay.name} relay: ${atOnce} tunnels at once`, async (t) => await manyAtOnce(t, plane));
+  t.test(`${plane.relay.name} relay: ${inAll} tunnels leave nothing`, async (t) => await manyInAll(t, plane));
+  t.test(`${plane.relay.name} relay: no descriptor left`, { skip: needs(t, ['prlimit']) }, (t) => {
     const child = path(import.meta.dirname, 'exhausted.child.ts');
-    const { status, stdout, stderr } = spawnSync(process.execPath, [child, relay.name], {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [child, plane.relay.name], {
       encoding: 'utf8',
       timeout: 60_000,
     });
@@ -42,27 +43,22 @@ export function relayEndurance(relay: Relay): void {
 }
 
 /** Makes tunnels over one listener; the far ends are the test's. */
-async function tunnels(t: Test, relay: Relay): Promise<() => Promise<Omit<Joined, 'near'>>> {
-  const [left, right] = [await listen(), await listen()];
-  t.teardown(async () => {
-    await left[Symbol.asyncDispose]();
-    await right[Symbol.asyncDispose]();
+async function tunnels(t: Test, plane: DataPlane): Promise<() => Promise<Omit<Joined, 'near'>>> {
+  const [left, right] = [await listenWith(plane.network), await listenWith(plane.network)];
+  t.teardown(() => {
+    left.close();
+    right.close();
   });
   return async () => {
-    const [client, near] = await dialTo(left);
-    const [upstream, nearUp] = await dialTo(right);
-    return { client, upstream, handle: openOver(relay, { client: near, upstream: nearUp }, {}) };
+    const [{ near: client, far }, { near: upstream, far: farUp }] = [
+      await dialWith(left),
+      await dialWith(right),
+    ];
+    return { client: far, upstream: farUp, handle: openOver(plane.relay, { client, upstream }, {}) };
   };
 }
 
-async function dialTo(server: Awaited<ReturnType<typeof listen>>): Promise<[Socket, Socket]> {
-  const far = connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
-  far.on('error', () => {}).pause();
-  const [near] = await Promise.all([server.accept(), once(far, 'connect')]);
-  return [far, near];
-}
-
-async function manyAtOnce(t: Test, relay: Relay): Promise<void> {
+async function manyAtOnce(t: Test, plane: DataPlane): Promise<void> {
   const limit = Number(
     /^Max open files +(\d+)/mu.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? 1024,
   );
@@ -70,7 +66,7 @@ async function manyAtOnce(t: Test, relay: Relay): Promise<void> {
   const count = Math.min(atOnce, Math.floor((limit - 300) / 4));
   if (count < atOnce) t.comment(`${count} tunnels: the limit on open files is ${limit}`);
   const before = openSockets();
-  const open = await tunnels(t, relay);
+  const open = await tunnels(t, plane);
   const all: Awaited<ReturnType<typeof open>>[] = [];
   while (all.length < count) all.push(await open());
   const isServed = async ({ client, upstream }: (typeof all)[number]): Promise<boolean> => {
@@ -96,7 +92,7 @@ async function destroyed(socket: Socket): Promise<void> {
 
 const openFiles = (): number => readdirSync('/proc/self/fd').length;
 
-async function manyInAll(t: Test, relay: Relay): Promise<void> {
+async function manyInAll(t: Test, plane: DataPlane): Promise<void> {
   const one = async (i: number, open: Awaited<ReturnType<typeof tunnels>>): Promise<void> => {
     const tunnel = await open();
     tunnel.client.end('question');
@@ -109,14 +105,13 @@ async function manyInAll(t: Test, relay: Relay): Promise<void> {
   const run = async (count: number): Promise<number> => {
     // A listener for each batch: clients that closed first keep their ports for a minute.
     for (let done = 0; done < count; done += batch) {
-      const open = await tunnels(t, relay);
+      const open = await tunnels(t, plane);
       let left = Math.min(batch, count - done);
       const worker = async (): Promise<void> => {
         while (left > 0) await one((left -= 1), open);
       };
       await Promise.all(Array.from({ length: 20 }, worker));
     }
-    relay.close();
     return openFiles();
   };
   const before = await run(100);

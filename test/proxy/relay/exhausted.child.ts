@@ -1,36 +1,19 @@
 // A process without a descriptor to spare, run by endurance.ts: a relay must carry on, slower if need be. Says what held.
 import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync, openSync, readdirSync } from 'node:fs';
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
-import { chooseRelay } from '../../../proxy/relay/index.ts';
+import type { Socket } from 'node:net';
+import { chooseDataPlane } from '../../../proxy/data-plane.ts';
+import { dialWith, listenWith, type ConnPair } from '../../helpers/conn.ts';
 import { digestOf, openOver, pour } from './joined.ts';
 
 const size = 8 * 1024 * 1024;
 const name = process.argv[2] === 'splice' ? 'splice' : 'javascript';
 
-async function pair(): Promise<{ near: Socket; far: Socket }> {
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const far = connect({
-    port: (server.address() as AddressInfo).port,
-    host: '127.0.0.1',
-    allowHalfOpen: true,
-  });
-  const [[near]] = (await Promise.all([once(server, 'connection'), once(far, 'connect')])) as [
-    [Socket],
-    unknown,
-  ];
-  server.close();
-  return { near, far: far.pause() };
-}
+const { network, relay } = chooseDataPlane(name);
+const listening = await listenWith(network);
+const pair = async (): Promise<ConnPair> => await dialWith(listening);
 
-async function carries(
-  relay: ReturnType<typeof chooseRelay>,
-  left: Pairs[0],
-  right: Pairs[1],
-): Promise<boolean> {
+async function carries(left: ConnPair, right: ConnPair): Promise<boolean> {
   const { done } = openOver(relay, { client: left.near, upstream: right.near }, {});
   return await passes(left.far, right.far, done);
 }
@@ -41,11 +24,10 @@ async function passes(client: Socket, upstream: Socket, done: Promise<{ cause: s
   return String(heard) === String(await sent) && (await done).cause === 'both_ended';
 }
 
-type Pairs = readonly [Awaited<ReturnType<typeof pair>>, Awaited<ReturnType<typeof pair>>];
+type Pairs = readonly [ConnPair, ConnPair];
 
 const early: Pairs = [await pair(), await pair()];
 const late: Pairs = [await pair(), await pair()];
-const relay = chooseRelay(name);
 const open = openOver(relay, { client: early[0].near, upstream: early[1].near }, {});
 
 const highest = Math.max(...readdirSync('/proc/self/fd').map(Number));
@@ -66,9 +48,10 @@ while (fillers.length < highest) {
     break;
   }
 }
-// A relay of its own cannot even start its thread.
-if (await carries(chooseRelay(name), ...late)) console.log('a new one is carried');
+if (await carries(...late)) console.log('a new one is carried');
 for (const filler of fillers) closeSync(filler);
 spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${highest + 64}`]);
-if (await carries(relay, await pair(), await pair())) console.log('as before');
+if (await carries(await pair(), await pair())) console.log('as before');
+listening.close();
 relay.close();
+network.close();

@@ -3,35 +3,33 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Test } from 'tap';
+import type { Conn } from '../../../proxy/conn/index.ts';
+import type { DataPlane } from '../../../proxy/data-plane.ts';
 import type { Relay, RelayHandle, RelayRequest } from '../../../proxy/relay/index.ts';
-import { pair } from '../../helpers/tcp.ts';
+import { connPair } from '../../helpers/conn.ts';
 
 /** A tunnel as its two users see it: `client` and `upstream` are the far ends, `near` the ends the relay owns. */
 export interface Joined {
   readonly client: Socket;
   readonly upstream: Socket;
-  readonly near: { readonly client: Socket; readonly upstream: Socket };
+  readonly near: { readonly client: Conn; readonly upstream: Conn };
   readonly handle: RelayHandle;
 }
 
-/** Relay options that a test sets. */
-export type Options = Partial<Omit<RelayRequest, 'client' | 'upstream'>>;
+/** Relay options that a test sets, and what the client's connection holds. */
+export type Options = Partial<Omit<RelayRequest, 'client' | 'upstream'>> & { readonly held?: Buffer };
 
 /** A relay opened between two fresh connections. */
-export async function join(t: Test, relay: Relay, options: Options = {}): Promise<Joined> {
-  const [left, right] = [await pair(t), await pair(t)];
+export async function join(t: Test, { relay, network }: DataPlane, options: Options = {}): Promise<Joined> {
+  const [left, right] = [await connPair(t, network), await connPair(t, network)];
   const near = { client: left.near, upstream: right.near };
   return { client: left.far, upstream: right.far, near, handle: openOver(relay, near, options) };
 }
 
 /** Opens `relay` over near ends, with generous limits unless told otherwise. */
-export function openOver(relay: Relay, near: Joined['near'], options: Options): RelayHandle {
-  const defaults = {
-    toUpstream: Buffer.alloc(0),
-    idleTimeoutMs: 60_000,
-    maxUpBytes: null,
-    maxDownBytes: null,
-  };
+export function openOver(relay: Relay, near: Joined['near'], { held, ...options }: Options): RelayHandle {
+  if (held !== undefined) near.client.unread(held);
+  const defaults = { idleTimeoutMs: 60_000, maxUpBytes: null, maxDownBytes: null };
   return relay.open({ ...near, ...defaults, ...options });
 }
 

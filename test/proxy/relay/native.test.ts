@@ -5,12 +5,13 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join as path } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
-import { loadRelayAddon } from '../../../proxy/relay/addon.ts';
-import { createSpliceRelay } from '../../../proxy/relay/native.ts';
-import { pair, readAll, wasReset } from '../../helpers/tcp.ts';
+import { chooseDataPlane } from '../../../proxy/data-plane.ts';
+import { loadRelayAddon } from '../../../proxy/relay/index.ts';
+import { connPair } from '../../helpers/conn.ts';
+import { readAll, wasReset } from '../../helpers/tcp.ts';
 import { relayConformance } from './conformance.ts';
 import { relayEndurance } from './endurance.ts';
-import { join, openOver, drains } from './joined.ts';
+import { join, openOver } from './joined.ts';
 
 const addon = loadRelayAddon();
 if ('problem' in addon) {
@@ -20,9 +21,13 @@ if ('problem' in addon) {
   process.exit();
 }
 
-const relay = createSpliceRelay(addon);
-relayConformance(relay);
-relayEndurance(relay);
+const plane = chooseDataPlane('splice');
+relayConformance(plane);
+relayEndurance(plane);
+t.teardown(() => {
+  plane.relay.close();
+  plane.network.close();
+});
 
 /** Threads of relays that run now. */
 function threads(): number {
@@ -38,24 +43,23 @@ function nameOf(id: string): string {
   }
 }
 
-t.test(
-  'the thread starts with the first tunnel and ends with close(); a later tunnel starts another',
-  async (t) => {
-    const relay = createSpliceRelay(addon);
-    const before = threads();
-    for (const title of ['first', 'second']) {
-      const { client, upstream, handle } = await join(t, relay);
-      t.equal(threads(), before + 1, title);
-      client.end('question');
-      t.equal(String(await readAll(upstream)), 'question');
-      const told = wasReset(client);
-      relay.close();
-      t.same(await handle.done, { cause: 'severed', upBytes: 8, downBytes: 0 }, 'who is left is severed');
-      t.equal(await told, true);
-      t.equal(threads(), before);
-    }
-  },
-);
+t.test('the thread ends with close(), and what is open or comes later is severed or reset', async (t) => {
+  const before = threads();
+  const own = chooseDataPlane('splice');
+  t.equal(threads(), before + 1);
+  const { client, upstream, handle } = await join(t, own);
+  client.end('question');
+  t.equal(String(await readAll(upstream)), 'question');
+  const told = wasReset(client);
+  own.relay.close();
+  t.same(await handle.done, { cause: 'severed', upBytes: 8, downBytes: 0 }, 'who is left is severed');
+  t.equal(await told, true);
+  t.equal(threads(), before);
+  const late = await join(t, own);
+  t.equal(await wasReset(late.client), true);
+  t.equal((await late.handle.done).cause, 'client_error');
+  own.network.close();
+});
 
 t.test('process.exit() with a tunnel open does not hang', (t) => {
   const child = path(import.meta.dirname, 'leaving.child.ts');
@@ -64,7 +68,7 @@ t.test('process.exit() with a tunnel open does not hang', (t) => {
 });
 
 t.test('a worker that is terminated with a tunnel open takes its thread along, and no other', async (t) => {
-  const { client, upstream } = await join(t, relay);
+  const { client, upstream } = await join(t, plane);
   const before = threads();
   const worker = new Worker(path(import.meta.dirname, 'leaving.child.ts'));
   await once(worker, 'message');
@@ -75,69 +79,50 @@ t.test('a worker that is terminated with a tunnel open takes its thread along, a
   t.equal(String(await readAll(upstream)), 'still here');
 });
 
-t.test(
-  'what JavaScript had read or not yet written goes over in order, ahead of what comes later',
-  async (t) => {
-    const [left, right] = [await pair(t), await pair(t)];
-    const stuck = Buffer.alloc(12 * 1024 * 1024, 'a');
-    left.far.write('from the client, ');
-    right.far.write('from the upstream, ');
-    for (const { near } of [left, right]) {
-      const [chunk] = (await once(near.resume(), 'data')) as [Buffer];
-      near.pause().unshift(chunk);
-    }
-    left.near.write(stuck);
-    t.notOk(await drains(left.near), 'the client does not read yet');
-    const told = { up: 0, down: 0 };
-    const handle = openOver(
-      relay,
-      { client: left.near, upstream: right.near },
-      {
-        toUpstream: Buffer.from('hello, '),
-        sent: { up: 100, down: stuck.length },
-        onBytes: (up, down) => {
-          told.up += up;
-          told.down += down;
-        },
-      },
-    );
-    t.same(handle.bytes(), { up: 100 + 24, down: stuck.length + 19 });
-    left.far.end('later');
-    right.far.end('later');
-    const [heardDown, heardUp] = await Promise.all([readAll(left.far), readAll(right.far)]);
-    t.equal(String(heardUp), 'hello, from the client, later');
-    t.equal(heardDown.length, stuck.length + 24);
-    t.equal(String(heardDown.subarray(stuck.length)), 'from the upstream, later');
-    t.same(await handle.done, { cause: 'both_ended', upBytes: 129, downBytes: stuck.length + 24 });
-    t.same(told, { up: 29, down: 24 });
-  },
-);
+t.test('what was read before goes over in order, ahead of what comes later, and counts', async (t) => {
+  const [left, right] = [await connPair(t, plane.network), await connPair(t, plane.network)];
+  left.near.unread(Buffer.from('from the client, '));
+  right.near.unread(Buffer.from('from the upstream, '));
+  const told = { up: 0, down: 0 };
+  const options = {
+    sent: { up: 100, down: 200 },
+    onBytes: (up: number, down: number) => {
+      told.up += up;
+      told.down += down;
+    },
+  };
+  const handle = openOver(plane.relay, { client: left.near, upstream: right.near }, options);
+  t.same(handle.bytes(), { up: 117, down: 219 });
+  left.far.end('later');
+  right.far.end('later');
+  const [heardDown, heardUp] = await Promise.all([readAll(left.far), readAll(right.far)]);
+  t.same([String(heardUp), String(heardDown)], ['from the client, later', 'from the upstream, later']);
+  t.same(await handle.done, { cause: 'both_ended', upBytes: 122, downBytes: 224 });
+  t.same(told, { up: 22, down: 24 });
+});
 
-const endings = {
-  severed: (handle) => handle.sever('policy_changed'),
-  client_error: (_, { far }) => far.resetAndDestroy(),
-  idle: () => {},
-} satisfies Record<
-  string,
-  (handle: ReturnType<typeof openOver>, left: Awaited<ReturnType<typeof pair>>) => unknown
->;
-
-for (const [cause, end] of Object.entries(endings)) {
-  t.test(`a tunnel that waits to be handed over can end: ${cause}`, async (t) => {
-    const [left, right] = [await pair(t), await pair(t)];
-    left.near.write(Buffer.alloc(12 * 1024 * 1024));
-    const idleTimeoutMs = cause === 'idle' ? 20 : 60_000;
-    const handle = openOver(relay, { client: left.near, upstream: right.near }, { idleTimeoutMs });
-    const told = wasReset(right.far);
-    end(handle, left);
-    t.equal((await handle.done).cause, cause);
-    t.equal(await told, true);
-  });
-}
+t.test('what the kernel has not taken before the relay began is not lost', async (t) => {
+  const [left, right] = [await connPair(t, plane.network), await connPair(t, plane.network)];
+  const stuck = Buffer.alloc(12 * 1024 * 1024, 'a');
+  left.near.write(stuck);
+  t.equal(left.near.canRelease, false, 'the client does not read yet');
+  const handle = openOver(
+    plane.relay,
+    { client: left.near, upstream: right.near },
+    { sent: { up: 0, down: stuck.length } },
+  );
+  left.far.end('up');
+  right.far.end('down');
+  const [heardDown, heardUp] = await Promise.all([readAll(left.far), readAll(right.far)]);
+  t.equal(String(heardUp), 'up');
+  t.equal(heardDown.length, stuck.length + 4);
+  t.equal(String(heardDown.subarray(stuck.length)), 'down');
+  t.equal((await handle.done).cause, 'both_ended');
+});
 
 t.test('bytes of an open tunnel are told while it lives, not only at its end', async (t) => {
   const told: number[] = [];
-  const { client, upstream, handle } = await join(t, relay, { onBytes: (up) => void told.push(up) });
+  const { client, upstream, handle } = await join(t, plane, { onBytes: (up) => void told.push(up) });
   client.write('twelve bytes');
   await once(upstream.resume(), 'data');
   t.same(handle.bytes(), { up: 12, down: 0 }, 'at once to who asks');
