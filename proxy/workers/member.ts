@@ -23,7 +23,6 @@ export interface MemberParts {
 const firstFd = 4;
 const entry = join(import.meta.dirname, 'worker.ts');
 const pieceBytes = 262_144;
-const pieceMs = 5000;
 /** A machine may be busy; a worker that is not there by then is none. */
 const startMs = 30_000;
 export const enforceMs = 10_000;
@@ -84,14 +83,14 @@ export class Member {
 
   /** Settles when it serves clients under the policy of `text`. */
   async start(text: Uint8Array): Promise<void> {
-    await this.#send(text, async () => await this.ask('start', this.#order, startMs));
+    await this.#send(text, startMs, async () => await this.ask('start', this.#order, startMs));
     this.readyAt = performance.now();
     if (this.state === 'starting') this.state = 'ready';
   }
 
   /** Settles when it has severed what the policy of `text` does not admit: how many. */
   async enforce(text: Uint8Array, digest: string): Promise<number> {
-    return await this.#send(text, async () => await this.ask('enforce', { digest }, enforceMs));
+    return await this.#send(text, enforceMs, async () => await this.ask('enforce', { digest }, enforceMs));
   }
 
   /** Its state now, or what it last said when it does not answer within `ms`. */
@@ -117,11 +116,11 @@ export class Member {
     this.#child.kill('SIGKILL');
   }
 
-  /** INVARIANT: the pieces of two policies never mix. */
-  #send<Answer>(text: Uint8Array, then: () => Promise<Answer>): Promise<Answer> {
+  /** Each step within `ms`. INVARIANT: the pieces of two policies never mix. */
+  #send<Answer>(text: Uint8Array, ms: number, then: () => Promise<Answer>): Promise<Answer> {
     const sent = this.#sending.then(async () => {
       for (let at = 0; at < text.length; at += pieceBytes)
-        await this.ask('piece', text.subarray(at, at + pieceBytes), pieceMs);
+        await this.ask('piece', text.subarray(at, at + pieceBytes), ms);
       return await then();
     });
     this.#sending = sent.catch(() => {});

@@ -117,3 +117,44 @@ export function isAlive(pid: number): boolean {
     return false;
   }
 }
+
+export const nextTurn = async (): Promise<void> => await new Promise((turn) => setImmediate(turn));
+
+/** Never to 0, which would be this test and all around it. */
+export function signal(pid: number | undefined, name: NodeJS.Signals): void {
+  if (pid === undefined || pid <= 0) throw new Error('there is no such worker');
+  process.kill(pid, name);
+}
+
+/** Tunnels until each of `workers` has at least `each`; by worker. */
+export async function spread(
+  proxy: WorkersProxy,
+  each: number,
+  workers = 2,
+): Promise<ReadonlyMap<number, Socket[]>> {
+  const byPeer = new Map<number, Socket>();
+  for (;;) {
+    const socket = await proxy.dial();
+    if (socket !== undefined) byPeer.set(socket.localPort ?? 0, socket);
+    const byWorker = Map.groupBy(await proxy.tunnels(), ({ worker }) => worker);
+    const isDone = [...Array(workers).keys()].every((worker) => (byWorker.get(worker)?.length ?? 0) >= each);
+    if (isDone) break;
+  }
+  // A worker is known by what its tunnels have carried: the audit joins peers and tunnels.
+  const peers = new Map(proxy.audit().map(({ tunnel, peer }) => [tunnel, Number(peer.split(':')[1])]));
+  const shown = await proxy.tunnels();
+  const rows = shown.map(({ id, worker }) => ({ worker, socket: byPeer.get(peers.get(id) ?? 0) }));
+  return new Map(
+    [...Map.groupBy(rows, ({ worker }) => worker)].map(([worker, all]) => [
+      worker,
+      all.map(({ socket }) => socket).filter((socket) => socket !== undefined),
+    ]),
+  );
+}
+
+export function closesOf(proxy: WorkersProxy, cause?: string) {
+  return proxy
+    .audit()
+    .filter((line) => line.event === 'close')
+    .filter((line) => cause === undefined || line.cause === cause);
+}

@@ -1,64 +1,37 @@
-// Holds a proxy of several processes to what one process promises: limits, reload, drain, listing, metrics, and one close per tunnel.
+// Holds a proxy of several processes to what one process promises: limits, reload, drain, listing, metrics, audit.
 import { once } from 'node:events';
-import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import t from 'tap';
 import { loadWorkersAddon } from '../../../proxy/workers/addon.ts';
 import { assertAuditLines } from '../../helpers/audit.ts';
 import { closed, connectHead, dialProxy, readReply, type Reply } from '../../helpers/proxy-client.ts';
-import { entry, policyFolder, runSallyport } from '../../helpers/proxy-process.ts';
+import { runSallyport } from '../../helpers/proxy-process.ts';
 import { listen } from '../../helpers/tcp.ts';
-import { childrenOf, echoes, isAlive, startWorkersProxy, type WorkersProxy } from '../../helpers/workers.ts';
+import {
+  closesOf,
+  echoes,
+  isAlive,
+  nextTurn,
+  signal,
+  spread,
+  startWorkersProxy,
+  type WorkersProxy,
+} from '../../helpers/workers.ts';
 
 const addon = loadWorkersAddon();
 const skip = 'problem' in addon && `the native part: ${addon.problem}`;
 
-const nextTurn = async (): Promise<void> => await new Promise((turn) => setImmediate(turn));
-
-/** Never to 0, which would be this test and all around it. */
-function signal(pid: number | undefined, name: NodeJS.Signals): void {
-  if (pid === undefined || pid <= 0) throw new Error('there is no such worker');
-  process.kill(pid, name);
-}
-
-/** Tunnels until each of `workers` has at least `each`; by worker. */
-async function spread(
-  proxy: WorkersProxy,
-  each: number,
-  workers = 2,
-): Promise<ReadonlyMap<number, Socket[]>> {
-  const byPeer = new Map<number, Socket>();
-  for (;;) {
-    const socket = await proxy.dial();
-    if (socket !== undefined) byPeer.set(socket.localPort ?? 0, socket);
-    const byWorker = Map.groupBy(await proxy.tunnels(), ({ worker }) => worker);
-    const isDone = [...Array(workers).keys()].every((worker) => (byWorker.get(worker)?.length ?? 0) >= each);
-    if (isDone) break;
-  }
-  // A worker is known by what its tunnels have carried: the audit joins peers and tunnels.
-  const peers = new Map(proxy.audit().map(({ tunnel, peer }) => [tunnel, Number(peer.split(':')[1])]));
-  const shown = await proxy.tunnels();
-  const rows = shown.map(({ id, worker }) => ({ worker, socket: byPeer.get(peers.get(id) ?? 0) }));
-  return new Map(
-    [...Map.groupBy(rows, ({ worker }) => worker)].map(([worker, all]) => [
-      worker,
-      all.map(({ socket }) => socket).filter((socket) => socket !== undefined),
-    ]),
-  );
-}
-
-function closesOf(proxy: WorkersProxy, cause?: string) {
-  return proxy
-    .audit()
-    .filter((line) => line.event === 'close')
-    .filter((line) => cause === undefined || line.cause === cause);
-}
-
 const openDb = 'sallyport_decisions_total{verdict="allow",reason="service_matched",mode="service"}';
+
+/** Asks for a name that is allowed, on a connection of its own, and stays with the question. */
+async function askSlowly(proxy: WorkersProxy): Promise<{ readonly reply: Promise<Reply> }> {
+  const socket = await dialProxy(proxy.port);
+  socket.write(connectHead('slow.example.com:443'));
+  return { reply: readReply(socket) };
+}
 
 t.test('both workers serve, and metrics, listing and audit show one proxy', { skip }, async (t) => {
   const proxy = await startWorkersProxy(t);
@@ -107,48 +80,6 @@ t.test('the rate of one principal is one over all workers', { skip }, async (t) 
   t.equal(replies.filter(({ status }) => status === 429).length, 30 - judged);
 });
 
-t.test(
-  'kill -9 of one worker: its tunnels are closed on record once, the others go on, and the next one serves',
-  { skip },
-  async (t) => {
-    const proxy = await startWorkersProxy(t);
-    const tunnels = await spread(proxy, 3);
-    const [lost = [], kept = []] = [tunnels.get(0), tunnels.get(1)];
-    const before = await proxy.metric(openDb);
-    const [victim] = proxy.pids();
-    signal(victim, 'SIGKILL');
-    t.match(await proxy.logged('worker ended'), { tunnels: lost.length, problem: /SIGKILL/u });
-    await Promise.all(lost.map(closed));
-    t.same(
-      await Promise.all(kept.map(echoes)),
-      kept.map(() => true),
-      'nobody else notices',
-    );
-    t.equal(await proxy.metric(openDb), before, 'counters do not fall');
-    await proxy.logged('worker ready');
-    t.equal(await proxy.metric('sallyport_worker_restarts_total'), 1);
-    const again = await spread(proxy, lost.length);
-    t.same(
-      await Promise.all((again.get(0) ?? []).map(echoes)),
-      (again.get(0) ?? []).map(() => true),
-    );
-    const crashed = closesOf(proxy, 'worker_crashed');
-    t.equal(new Set(crashed.map(({ tunnel }) => tunnel)).size, lost.length);
-    t.match(
-      crashed,
-      lost.map(() => ({ verdict: 'allow', mode: 'service', port: proxy.echo.port, principal: 'local' })),
-    );
-    proxy.child.kill('SIGTERM');
-  },
-);
-
-/** Asks for a name that is allowed, on a connection of its own, and stays with the question. */
-async function askSlowly(proxy: WorkersProxy): Promise<{ readonly reply: Promise<Reply> }> {
-  const socket = await dialProxy(proxy.port);
-  socket.write(connectHead('slow.example.com:443'));
-  return { reply: readReply(socket) };
-}
-
 t.test('a reload severs on both workers, and answers when all have done so', { skip }, async (t) => {
   const silence = createSocket('udp4').bind(0, '127.0.0.1');
   await once(silence, 'listening');
@@ -188,47 +119,6 @@ t.test('a reload severs on both workers, and answers when all have done so', { s
     'all workers judge by it',
   );
 });
-
-t.test('a worker that stands still is told, and replaced; the other one goes on', { skip }, async (t) => {
-  const proxy = await startWorkersProxy(t);
-  const tunnels = await spread(proxy, 1);
-  const [victim] = proxy.pids();
-  signal(victim, 'SIGSTOP');
-  await proxy.logged('worker silent');
-  t.equal(await proxy.metric('sallyport_workers{state="silent"}'), 1);
-  t.equal((await proxy.tunnels()).length, [...tunnels.values()].flat().length, 'its tunnels are still shown');
-  t.match(await proxy.logged('worker ended'), { problem: /stood still/u, process: victim });
-  t.same(
-    await Promise.all((tunnels.get(1) ?? []).map(echoes)),
-    (tunnels.get(1) ?? []).map(() => true),
-  );
-  await Promise.all((tunnels.get(0) ?? []).map(closed));
-  await proxy.logged('worker ready');
-  t.equal(closesOf(proxy, 'worker_crashed').length, tunnels.get(0)?.length);
-});
-
-t.test(
-  'a reload is not done before a worker that stands still is gone: nobody judges by the old policy',
-  { skip },
-  async (t) => {
-    const proxy = await startWorkersProxy(t);
-    const before = String((await proxy.ask('a.test:443')).body['policy']);
-    signal(proxy.pids()[1], 'SIGSTOP');
-    await proxy.write('{"allow": [{"host": "a.test", "reason": "test"}]}');
-    proxy.child.kill('SIGHUP');
-    const [reloaded, ended] = await Promise.all([
-      proxy.logged('policy reloaded'),
-      proxy.logged('worker ended'),
-    ]);
-    t.ok(Number(reloaded['time']) >= Number(ended['time']));
-    const replies = await Promise.all(Array.from({ length: 16 }, async () => await proxy.ask('b.test:443')));
-    t.same(
-      replies.filter(({ body }) => body['policy'] === before),
-      [],
-    );
-    await proxy.logged('worker ready');
-  },
-);
 
 t.test(
   'a second signal ends all at once, and a lifeline that is cut ends all with their close lines',
@@ -272,18 +162,6 @@ t.test(
   },
 );
 
-t.test('kill -9 of the parent leaves no worker, not even one that stands still', { skip }, async (t) => {
-  const proxy = await startWorkersProxy(t);
-  const tunnels = [...(await spread(proxy, 1)).values()].flat();
-  const pids = proxy.pids();
-  signal(pids[0], 'SIGSTOP');
-  proxy.child.kill('SIGKILL');
-  // Its stderr is the workers' too: it ends with the last of them.
-  await proxy.ended;
-  while (pids.some(isAlive)) await nextTurn();
-  await Promise.all(tunnels.map(closed));
-});
-
 t.test(
   'an audit that one worker cannot write shuts its door and shows; the file is one for all',
   { skip },
@@ -321,77 +199,6 @@ t.test('what cannot be started with workers says why, and leaves nothing behind'
 });
 
 t.test(
-  'workers killed at random under load: every tunnel is closed on record once, and no place is lost',
-  { skip },
-  async (t) => {
-    const proxy = await startWorkersProxy(t, ['--max-tunnels', '12']);
-    const [kills, load] = [6, { isOn: true }];
-    const client = async (): Promise<void> => {
-      while (load.isOn) {
-        const socket = await proxy.dial();
-        if (socket === undefined) continue;
-        for (let turn = 0; turn < 5; turn += 1) await echoes(socket);
-        socket.destroy();
-      }
-    };
-    const clients = Array.from({ length: 20 }, client);
-    // The same victims in every run; when in its life each dies, the machine decides.
-    for (let kill = 0; kill < kills; kill += 1) {
-      const pids = proxy.pids();
-      signal(pids[(kill * 7 + 3) % pids.length], 'SIGKILL');
-      await proxy.logged('worker ended');
-      await proxy.logged('worker ready');
-    }
-    load.isOn = false;
-    await Promise.all(clients);
-    while ((await proxy.tunnels()).length > 0) await nextTurn();
-    const admitted = await Promise.all(Array.from({ length: 40 }, async () => await proxy.dial()));
-    t.equal(admitted.filter((socket) => socket !== undefined).length, 12, 'all places are there again');
-    for (const socket of admitted) socket?.destroy();
-    proxy.child.kill('SIGTERM');
-    t.equal((await proxy.ended).status, 0);
-    const lines = proxy.audit();
-    const letOut = lines.filter((line) => line.event === 'decision' && line.verdict === 'allow');
-    const closes = lines.filter((line) => line.event === 'close');
-    const closedOnce = new Set(closes.map(({ tunnel }) => tunnel));
-    t.equal(closedOnce.size, closes.length, 'no tunnel has two');
-    t.same(
-      letOut.filter(({ tunnel }) => !closedOnce.has(tunnel)).map(({ tunnel }) => tunnel),
-      [],
-      'each that was let out has one',
-    );
-    t.ok(closes.some((line) => line.event === 'close' && line.cause === 'worker_crashed'));
-  },
-);
-
-t.test('workers that do not stay up end the proxy with 70 and the reason', { skip }, async (t) => {
-  const { policy, folder } = await policyFolder(t, '{}');
-  const args = [
-    '--policy',
-    policy,
-    '--listen',
-    '127.0.0.1:0',
-    '--workers',
-    '2',
-    '--audit',
-    join(folder, 'a'),
-  ];
-  const child = spawn(process.execPath, [entry, 'proxy', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const said = text(child.stderr);
-  const killed = new Set<number>();
-  while (child.exitCode === null) {
-    for (const pid of childrenOf(child.pid ?? 0)) {
-      killed.add(pid);
-      killIfThere(pid);
-    }
-    await nextTurn();
-  }
-  t.equal(child.exitCode, 70);
-  t.match(await said, /worker \d failed 5 times in a row: it was killed by SIGKILL\nhelp: /u);
-  t.ok(killed.size >= 5 && killed.size <= 10, `${killed.size} were tried`);
-});
-
-t.test(
   'as root the workers are the user that was told, and write to an audit that only root may open',
   { skip: skip || (process.getuid?.() !== 0 && 'not root') },
   async (t) => {
@@ -413,11 +220,3 @@ t.test(
     t.ok(statSync(join(proxy.folder, 'audit.jsonl')).uid === 0 && proxy.audit().length >= replies.length);
   },
 );
-
-function killIfThere(pid: number): void {
-  try {
-    signal(pid, 'SIGKILL');
-  } catch {
-    // It was gone before we came.
-  }
-}
