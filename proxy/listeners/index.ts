@@ -6,13 +6,16 @@ import type { Deps, Door } from '../types.ts';
 import { connectDoor } from './connect.ts';
 import { serviceDoor } from './service.ts';
 
+/** What a service's door must know of it. */
+export type NamedPlace = Pick<ServiceDocument, 'name' | 'host' | 'port'>;
+
 /** One port to have: where and what for. Plain data, so that another process can be told of it. */
 export interface Place {
   readonly name: string;
   /** `address:port`; port 0 lets the kernel choose. */
   readonly at: string;
   /** As it was when the ports were chosen; null is where requests name their own target. */
-  readonly service: ServiceDocument | null;
+  readonly service: NamedPlace | null;
   /** A descriptor that listens there already. */
   readonly fd?: number;
 }
@@ -37,7 +40,10 @@ export function doorOf({ service }: Place, deps: Pick<Deps, 'settings' | 'waitin
 function servicePorts(
   address: string | null,
   services: readonly ServiceDocument[],
-): readonly { at: string; service: ServiceDocument }[] {
+): readonly { at: string; service: NamedPlace }[] {
   if (address === null) return [];
-  return services.map((service) => ({ at: formatEndpoint(address, service.port), service }));
+  return services.map(({ name, host, port }) => ({
+    at: formatEndpoint(address, port),
+    service: { name, host, port },
+  }));
 }
