@@ -1,13 +1,14 @@
 // Reads the command line of the bench. Starts nothing.
 import { parseArgs } from 'node:util';
-import { measures } from './measures/index.ts';
-import type { Measure, Scale } from './measures/types.ts';
+import { measures, ownMeasures } from './measures/index.ts';
+import type { Measure, OwnMeasure, Scale } from './measures/types.ts';
 import { peers } from './peers/index.ts';
 import type { Peer } from './peers/types.ts';
 
 export interface Options {
   readonly peers: readonly Peer[];
   readonly measures: readonly Measure[];
+  readonly ownMeasures: readonly OwnMeasure[];
   readonly scale: Scale;
   readonly json: string | undefined;
   /** True when everything was measured at full length: only then the page is written. */
@@ -20,15 +21,19 @@ const full: Scale = {
   tunnelsMs: 2000,
   bulkMs: 1500,
   tripsMs: 1500,
+  settleMs: 500,
+  verdictMs: 50,
   stages: [1000, 10_000],
   rules: [10, 1000, 100_000],
 };
 const quick: Scale = {
   rounds: 1,
-  warmMs: 200,
-  tunnelsMs: 300,
-  bulkMs: 300,
-  tripsMs: 300,
+  warmMs: 100,
+  tunnelsMs: 200,
+  bulkMs: 150,
+  tripsMs: 150,
+  settleMs: 50,
+  verdictMs: 5,
   stages: [50, 200],
   rules: [10, 1000],
 };
@@ -52,7 +57,7 @@ export function readOptions(args: readonly string[]): Options | { readonly probl
       return { problem: `--rounds \`${values.rounds}\` is not a number\nhelp: give 1 or more` };
     return {
       peers: pick('--only', values.only, peers),
-      measures: pick('--measures', values.measures, measures),
+      ...pickMeasures(values.measures),
       scale: { ...scale, rounds },
       json: values.json,
       isWhole: !values.quick && values.only === undefined && values.measures === undefined,
@@ -60,6 +65,14 @@ export function readOptions(args: readonly string[]): Options | { readonly probl
   } catch (error) {
     return { problem: error instanceof Error ? error.message : String(error) };
   }
+}
+
+function pickMeasures(names: string | undefined): Pick<Options, 'measures' | 'ownMeasures'> {
+  const picked = pick('--measures', names, [...measures, ...ownMeasures]);
+  return {
+    measures: measures.filter((one) => picked.includes(one)),
+    ownMeasures: ownMeasures.filter((one) => picked.includes(one)),
+  };
 }
 
 function pick<One extends { readonly name: string }>(

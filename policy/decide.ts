@@ -3,11 +3,12 @@
 
 import { classifyAddress, isExceptable, isSameAddress, unwrapAddress } from './address-class.ts';
 import { parseAddress, type Address } from './address.ts';
-import { findRule, type CompiledRule, type DenyRule, type Policy } from './compile.ts';
+import type { Policy } from './compile.ts';
 import type { Decision, EgressRequest, ServerNameFact } from './decision.ts';
 import { canonicalHost } from './host.ts';
 import { printable } from './printable.ts';
 import type { Reason } from './reasons.ts';
+import { unlimited, type CompiledRule, type DenyRule } from './rule.ts';
 import type { Target } from './target.ts';
 
 /** Only grant() makes one. The private member is what neither a literal nor a spread of a real one has, so that neither compiles. */
@@ -45,21 +46,23 @@ export function isGrant(leave: Grant): boolean {
 /** Gate 1: the name, before any look-up. */
 export function decide(policy: Policy, request: EgressRequest): Decision {
   const { target, mode, principal } = request;
-  const answer = answers(policy, request);
-  if (target.kind === 'malformed') return answer.deny('request_malformed', null, target.problem);
-  if (principal === undefined) return answer.deny('principal_unknown', null);
-  const denied = target.kind === 'name' ? findRule(policy.deny, target.host) : undefined;
-  if (denied !== undefined) return answer.deny('rule_denied', denied);
+  if (target.kind === 'malformed') return deny(policy, request, 'request_malformed', null, target.problem);
+  if (principal === undefined) return deny(policy, request, 'principal_unknown', null);
+  const denied = target.kind === 'name' ? policy.deny.find(target.host) : undefined;
+  if (denied !== undefined) return deny(policy, request, 'rule_denied', denied);
   if (mode === 'service') return decideService(policy, request, target);
-  if (target.kind === 'address') return answer.deny('host_is_address', null);
-  const rule = findRule(policy.allow, target.host);
-  if (rule === undefined) return answer.deny('no_rule_matched', null);
-  if (!rule.ports.has(target.port))
-    return answer.deny('port_not_allowed', rule, `ports allowed: ${[...rule.ports].join(', ')}`);
+  if (target.kind === 'address') return deny(policy, request, 'host_is_address', null);
+  const rule = policy.allow.find(target.host);
+  if (rule === undefined) return deny(policy, request, 'no_rule_matched', null);
+  if (!rule.ports.has(target.port)) return deny(policy, request, 'port_not_allowed', rule, portsOf(rule));
   // A CONNECT tunnel is opaque after its first bytes: plain HTTP in it could name any Host.
   if (rule.protocol !== 'tls')
-    return answer.deny('protocol_not_allowed', rule, `the rule is for plain ${rule.protocol}`);
-  return answer.allow('rule_matched', rule);
+    return deny(policy, request, 'protocol_not_allowed', rule, `the rule is for plain ${rule.protocol}`);
+  return allow(policy, request, 'rule_matched', rule);
+}
+
+function portsOf({ ports }: CompiledRule): string {
+  return `ports allowed: ${[...ports].join(', ')}`;
 }
 
 function decideService(
@@ -67,15 +70,14 @@ function decideService(
   request: EgressRequest,
   target: Exclude<Target, { kind: 'malformed' }>,
 ): Decision {
-  const answer = answers(policy, request);
   const alias = request.service ?? '';
   const rule = policy.services.get(alias);
   if (rule === undefined)
-    return answer.deny('no_rule_matched', null, `there is no service \`${printable(alias)}\``);
+    return deny(policy, request, 'no_rule_matched', null, `there is no service \`${printable(alias)}\``);
   if (!isHostOf(rule, target))
-    return answer.deny('no_rule_matched', rule, 'the service leads to another host');
-  if (!rule.ports.has(target.port)) return answer.deny('port_not_allowed', rule);
-  return answer.allow('service_matched', rule);
+    return deny(policy, request, 'no_rule_matched', rule, 'the service leads to another host');
+  if (!rule.ports.has(target.port)) return deny(policy, request, 'port_not_allowed', rule);
+  return allow(policy, request, 'service_matched', rule);
 }
 
 function isHostOf(service: CompiledRule, target: Exclude<Target, { kind: 'malformed' }>): boolean {
@@ -84,39 +86,44 @@ function isHostOf(service: CompiledRule, target: Exclude<Target, { kind: 'malfor
   return literal !== undefined && isSameAddress(literal, target.address);
 }
 
-interface Answers {
-  allow(reason: Reason, rule: CompiledRule): Decision;
-  deny(reason: Reason, rule: CompiledRule | DenyRule | null, detail?: string): Decision;
+function allow(policy: Policy, request: EgressRequest, reason: Reason, rule: CompiledRule): Decision {
+  return answer(policy, request, 'allow', reason, rule, null);
 }
 
-function answers(policy: Policy, { principal, target, mode }: EgressRequest): Answers {
-  const answer = (
-    verdict: Decision['verdict'],
-    reason: Reason,
-    rule: CompiledRule | DenyRule | null,
-    detail: string | null,
-  ): Decision =>
-    Object.freeze({
-      verdict,
-      reason,
-      host: hostText(target),
-      port: target.kind === 'malformed' ? null : target.port,
-      principal: principal?.name ?? null,
-      mode,
-      rule: rule === null ? null : { id: rule.id, host: rule.host, group: rule.group, reason: rule.reason },
-      protocol: rule !== null && 'protocol' in rule ? rule.protocol : null,
-      ech: rule !== null && 'ech' in rule ? rule.ech : 'deny',
-      limits: rule !== null && 'limits' in rule ? rule.limits : unlimited,
-      policy: policy.digest,
-      detail,
-    });
-  return {
-    allow: (reason, rule) => answer('allow', reason, rule, null),
-    deny: (reason, rule, detail) => answer('deny', reason, rule, detail ?? null),
-  };
+function deny(
+  policy: Policy,
+  request: EgressRequest,
+  reason: Reason,
+  rule: CompiledRule | DenyRule | null,
+  detail: string | null = null,
+): Decision {
+  return answer(policy, request, 'deny', reason, rule, detail);
 }
 
-const unlimited: Decision['limits'] = Object.freeze({ upBytes: null, downBytes: null });
+function answer(
+  policy: Policy,
+  { principal, target, mode }: EgressRequest,
+  verdict: Decision['verdict'],
+  reason: Reason,
+  rule: CompiledRule | DenyRule | null,
+  detail: string | null,
+): Decision {
+  const full = rule !== null && 'shown' in rule ? rule : null;
+  return Object.freeze({
+    verdict,
+    reason,
+    host: hostText(target),
+    port: target.kind === 'malformed' ? null : target.port,
+    principal: principal?.name ?? null,
+    mode,
+    rule: full?.shown ?? rule,
+    protocol: full?.protocol ?? null,
+    ech: full?.ech ?? 'deny',
+    limits: full?.limits ?? unlimited,
+    policy: policy.digest,
+    detail,
+  });
+}
 
 function hostText(target: Target): string {
   if (target.kind === 'name') return target.host;
@@ -139,32 +146,44 @@ export function grant(
   const judged = decide(policy, request);
   const rule = judged.verdict === 'allow' ? ruleOf(policy, request) : undefined;
   if (rule === undefined || request.target.kind === 'malformed') return judged;
-  const deny = (detail: string): Decision =>
-    answers(policy, request).deny('address_not_public', rule, detail);
-  if (addresses.length === 0) return deny('the name has no address');
+  const problem = addressesProblem(rule, addresses, own);
+  if (problem !== undefined) return deny(policy, request, 'address_not_public', rule, problem);
+  return new GrantedTunnel(request, judged, addresses, request.target.port);
+}
+
+function addressesProblem(
+  rule: CompiledRule,
+  addresses: readonly Address[],
+  own: readonly Address[],
+): string | undefined {
+  if (addresses.length === 0) return 'the name has no address';
   for (const address of addresses) {
     const problem = addressProblem(rule, address, own);
-    if (problem !== undefined) return deny(`\`${address.text}\` is ${problem}`);
+    if (problem !== undefined) return `\`${address.text}\` is ${problem}`;
   }
-  return new GrantedTunnel(request, judged, addresses, request.target.port);
+  return undefined;
 }
 
 function ruleOf(policy: Policy, { target, mode, service }: EgressRequest): CompiledRule | undefined {
   if (mode === 'service') return policy.services.get(service ?? '');
-  return target.kind === 'name' ? findRule(policy.allow, target.host) : undefined;
+  return target.kind === 'name' ? policy.allow.find(target.host) : undefined;
 }
 
 function addressProblem(rule: CompiledRule, address: Address, own: readonly Address[]): string | undefined {
   const { isPublic, kind, source } = classifyAddress(address);
   const isOpenLoopback = rule.loopback && kind === 'loopback';
-  if (!isOpenLoopback && own.some((mine) => isSameAddress(mine, address)))
-    return 'an address of the proxy host itself';
+  if (!isOpenLoopback && isOneOf(own, address)) return 'an address of the proxy host itself';
   if (rule.ranges === null) return isPublic || isOpenLoopback ? undefined : `${kind} (${source})`;
   if (!isOpenLoopback && !isExceptable(kind)) return `${kind} (${source}), which no rule can except`;
   const judged = unwrapAddress(address);
   return rule.ranges.some((range) => range.contains(judged))
     ? undefined
     : `outside the addresses of rule \`${rule.id}\``;
+}
+
+function isOneOf(own: readonly Address[], address: Address): boolean {
+  for (const mine of own) if (isSameAddress(mine, address)) return true;
+  return false;
 }
 
 /** Gate 3: the first bytes of the tunnel. The same allow decision, or a denial. Opaque services have nothing to confirm. */
@@ -200,6 +219,8 @@ function helloProblem(
 }
 
 function nameProblem(host: string, name: string): readonly [Reason, string] | undefined {
+  // A canonical host has no trailing dot.
+  if (name === host) return undefined;
   const read = canonicalHost(name);
   // RFC 6066 §3: no trailing dot. With one, a server may choose another site, or none, than for the name that was judged.
   if ('host' in read && read.host === host && !name.endsWith('.')) return undefined;

@@ -1,7 +1,6 @@
 // The policy as written (authored) and in its one canonical form, whose text is byte-equal for equal meaning.
 // Checks nothing (semantics.ts) and reads nothing (load.ts).
 
-import { createHash } from 'node:crypto';
 import type { Verdict } from './reasons.ts';
 
 /** Most bytes of one tunnel in each direction; a missing one is unlimited. */
@@ -128,7 +127,8 @@ function canonicalService(service: AuthoredService): ServiceDocument {
   };
 }
 
-function deepFreeze<T>(value: T): T {
+/** `value` and everything in it, frozen. */
+export function deepFreeze<T>(value: T): T {
   if (typeof value === 'object' && value !== null) {
     for (const part of Object.values(value)) deepFreeze(part);
     Object.freeze(value);
@@ -146,9 +146,4 @@ function sortKeys(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value;
   const entries = Object.entries(value).toSorted(([a], [b]) => compareText(a, b));
   return Object.fromEntries(entries.map(([key, part]) => [key, sortKeys(part)]));
-}
-
-/** SHA-256 of a canonical text, in hex. */
-export function digestOf(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
 }

@@ -1,7 +1,7 @@
 // What to say beside a decision: a hint, perhaps the host that was meant, and how to ask for more. Changes no verdict.
 // The cost is bounded: a refusal is made for every request of a client that may be hostile.
 
-import { findRule, type Policy } from './compile.ts';
+import type { Policy } from './compile.ts';
 import type { Decision } from './decision.ts';
 import { nearest } from './edit-distance.ts';
 import { defaultPort } from './policy-tests.ts';
@@ -14,9 +14,6 @@ export interface Explanation {
   readonly didYouMean?: string;
   readonly howToRequest: string;
 }
-
-/** Hosts of a policy that are compared with a denied one, at most. */
-const maxCandidates = 1000;
 
 /** Says what a decision means for whoever asked. With the `target` that was asked for, a malformed one gets its own hint. */
 export function explain(policy: Policy, decision: Decision, target?: Target): Explanation {
@@ -39,7 +36,7 @@ function suggestion(policy: Policy, decision: Decision): string | undefined {
   const { host } = decision;
   const sibling = host.startsWith('www.') ? host.slice('www.'.length) : `www.${host}`;
   if (isNamed(policy, sibling)) return sibling;
-  const near = nearest(host, firstOf(policy.allow.exact.keys(), maxCandidates));
+  const near = nearest(host, policy.allow.firstHosts);
   return near !== undefined && isNamed(policy, near) ? near : undefined;
 }
 
@@ -47,29 +44,20 @@ function suggestion(policy: Policy, decision: Decision): string | undefined {
 function fullName(policy: Policy, shown: string): string | undefined {
   const label = shown.toLowerCase().split(':', 1)[0] ?? '';
   if (label === '' || label.includes('.')) return undefined;
-  for (const host of firstOf(policy.allow.exact.keys(), maxCandidates)) {
-    const [port] = findRule(policy.allow, host)?.ports ?? [];
+  for (const host of policy.allow.firstHosts) {
+    const [port] = policy.allow.find(host)?.ports ?? [];
     if (host.startsWith(`${label}.`) && isNamed(policy, host) && port !== undefined) return `${host}:${port}`;
   }
   return undefined;
 }
 
 function isNamed(policy: Policy, host: string): boolean {
-  return findRule(policy.allow, host) !== undefined && findRule(policy.deny, host) === undefined;
+  return policy.allow.find(host) !== undefined && policy.deny.find(host) === undefined;
 }
 
 function otherPort(policy: Policy, { host, mode }: Decision): string | undefined {
-  const [port] = (mode === 'connect' ? findRule(policy.allow, host)?.ports : undefined) ?? [];
+  const [port] = (mode === 'connect' ? policy.allow.find(host)?.ports : undefined) ?? [];
   return port === undefined ? undefined : `${host}:${port}`;
-}
-
-function* firstOf(names: Iterable<string>, count: number): Generator<string> {
-  let left = count;
-  for (const name of names) {
-    if (left === 0) return;
-    left -= 1;
-    yield name;
-  }
 }
 
 function specialHint(policy: Policy, { reason, host, port }: Decision): string | undefined {
@@ -79,7 +67,7 @@ function specialHint(policy: Policy, { reason, host, port }: Decision): string |
       return `This is the service \`${alias}\`: connect to \`${alias}:${port}\` without the proxy.`;
     }
   }
-  if (!policy.allow.wildcard.has(host)) return undefined;
+  if (!policy.allow.hasWildcard(host)) return undefined;
   return `\`*.${host}\` is allowed, but a wildcard does not cover the name it stands on.`;
 }
 

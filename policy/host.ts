@@ -22,11 +22,38 @@ const dot = 0x2e;
 
 /** The canonical form of a host name, or what is wrong with it. RFC 1123 §2.1; Unicode and address literals are refused. */
 export function canonicalHost(text: string): { readonly host: CanonicalHost } | HostProblem {
+  if (isPlain(text)) return { host: text };
   // Before lower-casing: the Kelvin sign U+212A becomes an ASCII k.
   const byte = byteProblem(text);
   if (byte !== undefined) return byte;
   const name = (text.endsWith('.') ? text.slice(0, -1) : text).toLowerCase();
   return isCanonical(name) ? { host: name } : (shapeProblem(name, name.split('.')) ?? numericProblem);
+}
+
+// Most names arrive in their canonical form: one walk tells, and makes nothing. What it does not take is looked at in full.
+function isPlain(text: string): text is CanonicalHost {
+  if (text.length > maxNameBytes) return false;
+  let start = 0;
+  let before = dot;
+  for (let i = 0; i < text.length; i += 1) {
+    const code = text.charCodeAt(i);
+    if (code === dot) {
+      if (before === dot || before === hyphen || i - start > maxLabelBytes) return false;
+      start = i + 1;
+    } else if (code === hyphen ? before === dot : !isPlainByte(code)) return false;
+    before = code;
+  }
+  if (before === dot || before === hyphen || text.length - start > maxLabelBytes) return false;
+  // A last label that begins with a letter is no number in any spelling.
+  return start > 0 && isLowerLetter(text.charCodeAt(start));
+}
+
+function isPlainByte(code: number): boolean {
+  return isLowerLetter(code) || (code >= 0x30 && code <= 0x39);
+}
+
+function isLowerLetter(code: number): boolean {
+  return code >= 0x61 && code <= 0x7a;
 }
 
 function isCanonical(name: string): name is CanonicalHost {

@@ -11,7 +11,7 @@ export interface NixOptions {
   readonly command?: string;
   /** Default 20,000. */
   readonly timeoutMs?: number;
-  /** Most bytes of JSON taken; default 16 MiB, as for a JSON policy. */
+  /** Most bytes of JSON taken; default 32 MiB, as for a JSON policy. */
   readonly maxBytes?: number;
 }
 
@@ -66,7 +66,7 @@ async function resolved(path: string): Promise<string> {
 }
 
 async function run(path: string, args: readonly string[], options: NixOptions): Promise<string> {
-  const { command = 'nix-instantiate', timeoutMs = 20_000, maxBytes = 16 * 1024 * 1024 } = options;
+  const { command = 'nix-instantiate', timeoutMs = 20_000, maxBytes = 32 * 1024 * 1024 } = options;
   const limits = { timeout: timeoutMs, maxBuffer: maxBytes, killSignal: 'SIGKILL' } as const;
   return await new Promise((resolve, reject) => {
     execFile(command, args, limits, (error, stdout, stderr) => {

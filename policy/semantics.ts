@@ -68,19 +68,26 @@ const testPlace =
 /** A value that may stand only once, and where it stands. */
 interface Fact {
   readonly value: string;
-  readonly place: ReturnType<Place>;
+  /** Asked for a problem only: hardly any fact has one. */
+  readonly place: () => ReturnType<Place>;
   /** A default id repeats only where its host or name does: that is one problem, not two. */
   readonly isDefault?: boolean;
 }
 
 function* uniqueFacts({ allow, deny, services, tests }: Entries): Generator<{ what: string; facts: Fact[] }> {
   const ofRules = (list: 'allow' | 'deny', rules: Entries['allow']): Fact[] =>
-    rules.map(({ index, value }) => ({ value: value.host, place: rulePlace(list, index, value)('host') }));
+    rules.map(({ index, value }) => ({
+      value: value.host,
+      place: () => rulePlace(list, index, value)('host'),
+    }));
   const ofServices = (read: (service: AuthoredService) => string, key: string): Fact[] =>
-    services.map(({ index, value }) => ({ value: read(value), place: servicePlace(index, value)(key) }));
+    services.map(({ index, value }) => ({
+      value: read(value),
+      place: () => servicePlace(index, value)(key),
+    }));
   const ofTests = tests.map(({ index, value }) => ({
     value: value.target,
-    place: testPlace(index)('target'),
+    place: () => testPlace(index)('target'),
   }));
 
   yield { what: 'host', facts: ofRules('allow', allow) };
@@ -105,7 +112,7 @@ function idFacts({ allow, deny, services }: Entries): Fact[] {
 }
 
 function idFact(value: string, written: string | undefined, place: Place): Fact {
-  return { value, place: place('id'), isDefault: written === undefined };
+  return { value, place: () => place('id'), isDefault: written === undefined };
 }
 
 function reportRepeats({ what, facts }: { what: string; facts: readonly Fact[] }, report: Report): void {
@@ -114,8 +121,8 @@ function reportRepeats({ what, facts }: { what: string; facts: readonly Fact[] }
     const earlier = first.get(fact.value);
     if (earlier === undefined) first.set(fact.value, fact);
     else if (fact.isDefault !== true || earlier.isDefault !== true) {
-      const message = `the ${what} \`${printable(fact.value)}\` stands at ${earlier.place.pointer} already`;
-      report(fact.place, message, repeatHelp(what));
+      const message = `the ${what} \`${printable(fact.value)}\` stands at ${earlier.place().pointer} already`;
+      report(fact.place(), message, repeatHelp(what));
     }
   }
 }
@@ -129,15 +136,15 @@ function repeatHelp(what: string): string {
 
 function reportContradictions({ allow, deny, services }: Entries, report: Report): void {
   const denied = new Map(deny.map(({ index, value }) => [value.host, index]));
-  const contradict = (host: string, place: ReturnType<Place>): void => {
+  const contradict = (host: string, place: Place): void => {
     const index = denied.get(host);
     if (index === undefined) return;
     report(
-      place,
+      place('host'),
       `\`${printable(host)}\` is denied at /deny/${index} too, and a deny rule always wins`,
       'remove one of the two',
     );
   };
-  for (const { index, value } of allow) contradict(value.host, rulePlace('allow', index, value)('host'));
-  for (const { index, value } of services) contradict(value.host, servicePlace(index, value)('host'));
+  for (const { index, value } of allow) contradict(value.host, rulePlace('allow', index, value));
+  for (const { index, value } of services) contradict(value.host, servicePlace(index, value));
 }

@@ -3,10 +3,11 @@
 import { classifyAddress, unwrapAddress } from './address-class.ts';
 import { parseRange } from './address-range.ts';
 import { parseAddress } from './address.ts';
-import { compilePolicy, type Policy, type RunService } from './compile.ts';
+import { compilePolicy, type Policy } from './compile.ts';
 import { canonicalDocument } from './document.ts';
 import { printable } from './printable.ts';
 import { PolicyError, type Problem } from './problem.ts';
+import type { RunService } from './rule.ts';
 import { semanticProblems } from './semantics.ts';
 import { parseTarget, type Target } from './target.ts';
 
@@ -22,7 +23,7 @@ export function withServices(policy: Policy, extra: readonly RunService[]): Poli
   const documents = services.map(({ loopback: _loopback, ...document }) => document);
   const loopback = extra.filter((service) => service.loopback === true).map(({ name }) => name);
   const document = canonicalDocument({ ...policy.document, services: documents });
-  return compilePolicy(document, new Set(loopback));
+  return compilePolicy(document, loopback);
 }
 
 function serviceProblems(services: readonly RunService[]): Problem[] {

@@ -40,7 +40,10 @@ export function parseTarget(authority: string, defaultPort?: number): Target {
   const port = parts.port === undefined ? defaultPort : parsePort(parts.port);
   if (port === undefined) return malformed(parts.port === undefined ? noPort : badPort(parts.port));
   const read = parts.bracketed ? parseBracketed(parts.host) : parseHost(parts.host);
-  return 'problem' in read ? malformed(read) : { ...read, port };
+  if ('problem' in read) return malformed(read);
+  return read.kind === 'name'
+    ? { kind: 'name', host: read.host, port }
+    : { kind: 'address', address: read.address, port };
 }
 
 const noPort: HostProblem = { problem: 'the port is missing', help: 'send `host:port`' };

@@ -21,14 +21,14 @@ export interface Tunnels {
   readonly table: TunnelTable;
   readonly ownAddresses: () => readonly Address[];
   /** Cuts what `policy` would not admit; how many. */
-  sever(policy: Policy): number;
+  sever(policy: Policy): Promise<number>;
 }
 
 export function createTunnels(): Tunnels {
   const table = createTunnelTable();
   const ownAddresses = watchOwnAddresses(Date.now);
-  const sever = (policy: Policy): number =>
-    table.severWhere((tunnel) => !admits(policy, tunnel, ownAddresses()), 'policy_changed');
+  const sever = async (policy: Policy): Promise<number> =>
+    await table.severInTurns((tunnel) => !admits(policy, tunnel, ownAddresses()), 'policy_changed');
   return { table, ownAddresses, sever };
 }
 

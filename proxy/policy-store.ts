@@ -1,14 +1,8 @@
 // Owns the policy in force: one reference, replaced whole or not at all. Reads it again when its file changes.
 // Judges no request.
-import {
-  loadPolicy,
-  PolicyError,
-  readPolicyText,
-  runPolicyTests,
-  withServices,
-  type Policy,
-  type RunService,
-} from '../policy/index.ts';
+import { readPolicyBytes, type Policy, type RunService } from '../policy/index.ts';
+import { readPolicy } from './policy-read.ts';
+import type { ThreadBounds } from './policy-thread.ts';
 import { policyVersion, watchPolicyFile, type FileVersion } from './policy-watch.ts';
 
 export interface ReloadResult {
@@ -36,6 +30,7 @@ export interface PolicyStore {
   readonly state: PolicyState;
   /** Never rejects. One at a time; calls that come while one runs share the next. */
   reload(): Promise<ReloadResult>;
+  /** Ends the watch, and gives up a reload that is under way: it fails, and nobody but its caller is told. */
   close(): void;
 }
 
@@ -44,17 +39,19 @@ export interface PolicyStoreOptions {
   /** Services of the run, on top of the document's. */
   readonly services: readonly RunService[];
   readonly clock: () => number;
-  /** Cuts what `policy`, now in force, would not admit; how many. Settles when all of them are cut. */
+  /** Cuts what `policy`, now in force, would not admit; how many. */
   readonly sever: (policy: Policy) => number | Promise<number>;
   /** Hears of every attempt, good or bad, whatever asked for it: the file, a signal or the operator. */
   readonly onReload: (result: ReloadResult) => void;
+  /** For the thread in which a large policy is checked. */
+  readonly thread?: Partial<ThreadBounds>;
 }
 
 /** Loads the policy and watches its file. Throws what is wrong with the first one: there is no good one to keep. */
 export async function openPolicyStore(options: PolicyStoreOptions): Promise<PolicyStore> {
   // Before reading: a change in between shows as another version.
   const version = policyVersion(options.path);
-  return new FilePolicyStore(options, await read(options), version);
+  return new FilePolicyStore(options, await readPolicy(options), version);
 }
 
 /**
@@ -63,30 +60,12 @@ export async function openPolicyStore(options: PolicyStoreOptions): Promise<Poli
  */
 export async function checkPolicyFile(path: string): Promise<void> {
   try {
-    await readPolicyText(path);
+    await readPolicyBytes(path);
   } catch (cause) {
     const [why] = (cause instanceof Error ? cause.message : String(cause)).split('\nhelp: ', 1);
     const help =
       'let the user the proxy becomes read the file and enter its folders, or no reload could work';
     throw new Error(`${why}\nhelp: ${help}`, { cause });
-  }
-}
-
-/** load, validate, run the document's own tests. */
-async function read({ path, services }: PolicyStoreOptions): Promise<Policy> {
-  const policy = await loadNamed(path);
-  const failed = runPolicyTests(policy).map(({ target, expect }) => `\`${target}\` should be ${expect}`);
-  if (failed.length > 0) throw new Error(`policy \`${path}\` fails its own tests: ${failed.join(', ')}`);
-  return services.length === 0 ? policy : withServices(policy, services);
-}
-
-/** A list of problems does not say in which file they are. */
-async function loadNamed(path: string): Promise<Policy> {
-  try {
-    return await loadPolicy(path);
-  } catch (cause) {
-    if (!(cause instanceof PolicyError)) throw cause;
-    throw new Error(`policy \`${path}\` cannot be used: ${cause.message}`, { cause });
   }
 }
 
@@ -99,6 +78,7 @@ class FilePolicyStore implements PolicyStore {
   #loadedAt: number;
   #lastError: string | null = null;
   #failures = 0;
+  #closing = new AbortController();
   #running: Promise<ReloadResult> | undefined;
   #next: Promise<ReloadResult> | undefined;
 
@@ -126,40 +106,51 @@ class FilePolicyStore implements PolicyStore {
 
   reload(): Promise<ReloadResult> {
     // INVARIANT: one attempt at a time, or an older reading could overtake a newer one.
+    const { signal } = this.#closing;
     if (this.#next !== undefined) return this.#next;
-    if (this.#running === undefined) return this.#start();
+    if (this.#running === undefined) return this.#start(signal);
     this.#next = this.#running.then(() => {
       this.#next = undefined;
-      return this.#start();
+      return this.#start(signal);
     });
     return this.#next;
   }
 
   close(): void {
     this.#watch.close();
+    this.#closing.abort(new Error('the proxy is closing'));
+    this.#closing = new AbortController();
   }
 
-  #start(): Promise<ReloadResult> {
-    this.#running = this.#attempt().finally(() => {
+  #start(signal: AbortSignal): Promise<ReloadResult> {
+    this.#running = this.#attempt(signal).finally(() => {
       this.#running = undefined;
     });
     return this.#running;
   }
 
-  async #attempt(): Promise<ReloadResult> {
-    const result = await this.#load();
-    this.#options.onReload(result);
+  async #attempt(signal: AbortSignal): Promise<ReloadResult> {
+    const result = await this.#load(signal);
+    if (!signal.aborted) this.#options.onReload(result);
     return result;
   }
 
-  async #load(): Promise<ReloadResult> {
+  async #load(signal: AbortSignal): Promise<ReloadResult> {
     try {
-      return await this.#swap(await read(this.#options));
+      const policy = await readPolicy({ ...this.#options, signal });
+      signal.throwIfAborted();
+      return await this.#swap(policy);
     } catch (error) {
-      this.#lastError = error instanceof Error ? error.message : 'unknown error';
-      this.#failures += 1;
-      return { ok: false, digest: this.#current.digest, changed: false, severed: 0, error: this.#lastError };
+      return this.#failed(error instanceof Error ? error.message : 'unknown error', signal);
     }
+  }
+
+  #failed(error: string, { aborted }: AbortSignal): ReloadResult {
+    if (!aborted) {
+      this.#lastError = error;
+      this.#failures += 1;
+    }
+    return { ok: false, digest: this.#current.digest, changed: false, severed: 0, error };
   }
 
   async #swap(policy: Policy): Promise<ReloadResult> {

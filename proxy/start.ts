@@ -22,7 +22,7 @@ export async function startProxy(settings: ProxySettings, options: StartOptions 
   const proxy = await startControl(
     settings,
     options,
-    (policy) => tunnels.sever(policy),
+    async (policy) => await tunnels.sever(policy),
     ({ store, audit }) => {
       const plane = createClientPlane({ settings, tunnels, store, audit, limits: limitsOf(settings), onBug });
       return {

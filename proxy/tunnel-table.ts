@@ -23,6 +23,11 @@ export interface TunnelTable {
   list(): readonly TunnelInfo[];
   /** Cuts every tunnel for which `pred` holds, or throws: one that cannot be judged is not admitted. How many there were. */
   severWhere(pred: (tunnel: Tunnel) => boolean, reason: Reason): number;
+  /**
+   * The same for everyone there is now, some at a time, so that nobody waits while thousands are judged. Who enters meanwhile is not looked
+   * at.
+   */
+  severInTurns(pred: (tunnel: Tunnel) => boolean, reason: Reason): Promise<number>;
   readonly size: number;
   /** Settles when nobody is left. */
   idle(): Promise<void>;
@@ -41,9 +46,16 @@ export function createTunnelTable(): TunnelTable {
     },
     list: () => [...tunnels].map(infoOf),
     severWhere(pred, reason) {
-      const cut = [...tunnels].filter((tunnel) => holds(pred, tunnel));
-      for (const tunnel of cut) tunnel.sever(reason);
-      return cut.length;
+      return severAmong([...tunnels], pred, reason);
+    },
+    async severInTurns(pred, reason) {
+      const all = [...tunnels];
+      let cut = 0;
+      for (let at = 0; at < all.length; at += sliceTunnels) {
+        if (at > 0) await nextTurn();
+        cut += severAmong(all.slice(at, at + sliceTunnels), pred, reason);
+      }
+      return cut;
     },
     get size() {
       return tunnels.size;
@@ -52,6 +64,19 @@ export function createTunnelTable(): TunnelTable {
       if (tunnels.size > 0) await new Promise<void>((wake) => void waiters.push(wake));
     },
   };
+}
+
+/** Judging and cutting so many takes a millisecond, and three when their rules are met for the first time. */
+const sliceTunnels = 100;
+
+async function nextTurn(): Promise<void> {
+  await new Promise<void>((resolve) => void setImmediate(resolve));
+}
+
+function severAmong(tunnels: readonly Tunnel[], pred: (tunnel: Tunnel) => boolean, reason: Reason): number {
+  const cut = tunnels.filter((tunnel) => holds(pred, tunnel));
+  for (const tunnel of cut) tunnel.sever(reason);
+  return cut.length;
 }
 
 function holds(pred: (tunnel: Tunnel) => boolean, tunnel: Tunnel): boolean {

@@ -172,8 +172,8 @@ const lineLimitMs = 60_000;
 /** A line that came before somebody asked is not lost. */
 async function nextLine({ child, lines }: Program): Promise<string> {
   const timer = setTimeout(() => child.kill('SIGKILL'), lineLimitMs);
-  const { value, done } = await lines.next();
+  const next = await lines.next();
   clearTimeout(timer);
-  if (done === true) throw new Error(`the load generator ended early (status ${child.exitCode})`);
-  return value;
+  if (next.done === true) throw new Error(`the load generator ended early (status ${child.exitCode})`);
+  return next.value;
 }

@@ -25,6 +25,11 @@ export const bulk: Measure = {
       upCpu: up.cpuSeconds && up.cpuSeconds / (up.client.bytes / gib),
       downRate: down.client.bytes / mib / down.client.seconds,
       upRate: up.client.bytes / mib / up.client.seconds,
+      // In the file of --json only: what either end counted.
+      downBytes: down.client.bytes,
+      downBytesSent: down.upstream.sourced,
+      upBytes: up.upstream.sunk,
+      upBytesSent: up.client.bytes,
     });
   },
 };

@@ -7,14 +7,18 @@ import { checkClient, known } from './run.ts';
 import { FailedRun, type Measure } from './types.ts';
 
 const slots = 64;
-// For what a process sends back to the system after a burst.
-const settleMs = 500;
 /** Descriptors that a proxy needs besides two for each tunnel. */
 const spare = 300;
+
+/** Tunnels that one process can hold with so many descriptors. */
+export function tunnelsThatFit(descriptors: number): number {
+  return Math.floor((descriptors - spare) / 2);
+}
 
 export const idle: Measure = {
   name: 'idle',
   title: 'Idle tunnels',
+  wantsFresh: true,
   about: ({ stages: [few, many] }) =>
     `${few} and then ${many} tunnels (or as many as the descriptors of one process allow) are opened, used once and left alone. Memory is the growth of the peer's proportional set size, without what the kernel holds for sockets; then new tunnels are opened one by one beside them.`,
   figures: ({ stages: [few, many] }) => [
@@ -24,16 +28,16 @@ export const idle: Measure = {
     { id: 'newP50', title: 'a new one, p50', unit: 'ms', digits: 2, better: 'less' },
     { id: 'newMax', title: 'slowest', unit: 'ms', digits: 2, better: 'less' },
   ],
-  async take(peer, world, { stages, tripsMs }) {
-    const fits = Math.floor((world.descriptors - spare) / 2);
+  async take(peer, world, { stages, tripsMs, settleMs }) {
+    const fits = tunnelsThatFit(world.descriptors);
     const wanted = stages.map((stage) => Math.min(stage, fits));
     await using upstream = await startUpstream(world.upstream);
-    const empty = await settledMemory(peer);
+    const empty = await settledMemory(peer, settleMs);
     await using holder = startHolder(peer.way, { slots, stages: wanted });
     const few = await holder.next();
-    const withFew = await settledMemory(peer);
+    const withFew = await settledMemory(peer, settleMs);
     const many = few < (wanted[0] ?? 0) ? few : await holder.next();
-    const withMany = await settledMemory(peer);
+    const withMany = await settledMemory(peer, settleMs);
     const fresh = await runClient('tunnels', peer.way, { slots: 1, ms: tripsMs / 3 });
     const held = await holder.end();
     await upstream.end();
@@ -49,7 +53,7 @@ export const idle: Measure = {
   },
 };
 
-async function settledMemory({ pid }: RunningPeer): Promise<number | undefined> {
+async function settledMemory({ pid }: RunningPeer, settleMs: number): Promise<number | undefined> {
   await wait(settleMs);
   return pid === undefined ? undefined : memoryKiBOf(pid);
 }

@@ -23,7 +23,12 @@ export interface Ran {
 // What a proxy does after the client has left is part of the tunnel's price.
 const settleMs = 100;
 
-export async function run(workload: Workload, peer: RunningPeer, world: World, amount: Amount): Promise<Ran> {
+export async function run(
+  workload: Workload,
+  peer: RunningPeer,
+  world: Pick<World, 'upstream'>,
+  amount: Amount,
+): Promise<Ran> {
   await using upstream = await startUpstream(world.upstream);
   const before = cpuOf(peer);
   const client = await runClient(workload, peer.way, amount);
@@ -41,7 +46,7 @@ export async function runBeside(
   first: Workload,
   second: Workload,
   peer: RunningPeer,
-  world: World,
+  world: Pick<World, 'upstream'>,
   { besides, amount, pace }: { readonly besides: Amount; readonly amount: Amount; readonly pace?: number },
 ): Promise<ClientReport> {
   await using upstream = await startUpstream(world.upstream, pace);

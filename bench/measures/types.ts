@@ -20,8 +20,15 @@ export interface Measure {
   /** What was done, for the reader of the report. */
   readonly about: (scale: Scale) => string;
   readonly figures: (scale: Scale) => readonly Figure[];
+  /** True when the peer must not have carried anything else before. */
+  readonly wantsFresh?: boolean;
   /** Throws FailedRun when a byte or a tunnel was lost. */
   take(peer: RunningPeer, world: World, scale: Scale): Promise<Readings>;
+}
+
+/** A measure of Sallyport alone. */
+export interface OwnMeasure extends Pick<Measure, 'name' | 'title' | 'about' | 'figures'> {
+  take(world: World, scale: Scale, round: number): Promise<Readings>;
 }
 
 /** How long and how much. */
@@ -31,6 +38,10 @@ export interface Scale {
   readonly tunnelsMs: number;
   readonly bulkMs: number;
   readonly tripsMs: number;
+  /** Before memory is read: for what a process gives back to the system after a burst. */
+  readonly settleMs: number;
+  /** Of one batch of nine. */
+  readonly verdictMs: number;
   /** Idle tunnels held open, ascending. */
   readonly stages: readonly [number, number];
   /** Of the policies that decide() is measured with, and of the one that is reloaded (the last). */
@@ -38,4 +49,6 @@ export interface Scale {
 }
 
 /** A run that lost or changed something: reported, and no part of any median. */
-export class FailedRun extends Error {}
+export class FailedRun extends Error {
+  override readonly name = 'FailedRun';
+}

@@ -5,7 +5,7 @@ export const direct: Peer = {
   name: 'direct',
   title: 'direct',
   absent: () => undefined,
-  version: () => '',
+  version: () => 'none',
   async start({ upstream, host }) {
     return { way: { to: upstream, host, connects: false }, pid: undefined, async stop() {} };
   },

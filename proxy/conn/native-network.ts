@@ -11,6 +11,8 @@ const [maxEvents, arenaBytes] = [1024, 262_144];
 const backlog = 4096;
 /** Most of a client's first bytes that are read with its accept. */
 const firstBytes = 16_384;
+/** No kind of event: one that was told already. */
+const told = 0;
 
 /** @throws Error when the machine has no descriptor left for it */
 export function createNativeNetwork(addon: ConnAddon): Network {
@@ -75,33 +77,46 @@ class NativeNetwork implements Network {
 
   #hear(count: number): void {
     for (let at = 0; at < count * eventFields; at += eventFields) {
-      const [kind = 0, id = 0, a = 0, b = 0, listener = 0] = this.#events.subarray(at, at + eventFields);
-      if (kind === eventTypes.accept) this.#accepted(id, this.#bytes(a, b), listener);
-      else if (kind === eventTypes.acceptFailed) this.#listeners.get(id)?.failed(systemError('accept', a));
-      else if (kind === eventTypes.connected) this.#connected(id, a);
-      else this.#happened(kind, id, a, b);
+      const kind = this.#events[at];
+      if (kind === eventTypes.accept) this.#accepted(at, count);
+      else this.#tell(at);
     }
   }
 
-  #happened(kind: number, id: number, a: number, b: number): void {
-    const conn = this.#conns.get(id);
-    if (kind === eventTypes.data) conn?.arrived(this.#bytes(a, b));
-    else if (kind === eventTypes.hup) conn?.hungUp(a);
-    else if (kind === eventTypes.writable) conn?.writable();
-    else if (kind === eventTypes.gone && a === 0) conn?.hungUp(b);
-    else conn?.reset();
+  /** Whom an event concerns may be gone by now. It is told once. */
+  #tell(at: number): void {
+    const kind = this.#events[at];
+    const id = this.#field(at, 1);
+    const a = this.#field(at, 2);
+    this.#events[at] = told;
+    if (kind === eventTypes.acceptFailed) this.#listeners.get(id)?.failed(systemError('accept', a));
+    else if (kind === eventTypes.connected) this.#connected(id, a);
+    else if (kind === eventTypes.data) this.#conns.get(id)?.arrived(this.#bytes(a, this.#field(at, 3)));
+    else if (kind === eventTypes.hup) this.#conns.get(id)?.hungUp(a);
+    else if (kind === eventTypes.gone && a === 0) this.#conns.get(id)?.hungUp(this.#field(at, 3));
+    else if (kind === eventTypes.writable) this.#conns.get(id)?.writable();
+    else if (kind !== told) this.#conns.get(id)?.reset();
+  }
+
+  #field(at: number, place: number): number {
+    return this.#events[at + place] ?? 0;
   }
 
   #bytes(from: number, count: number): Buffer {
     return this.#home.arena.subarray(from, from + count);
   }
 
-  #accepted(id: number, ends: Buffer, listener: number): void {
+  /** Its first bytes, if it has spoken, are the next event: they come before anything that it reads when it is handed out. */
+  #accepted(at: number, count: number): void {
+    const id = this.#field(at, 1);
+    const ends = this.#bytes(this.#field(at, 2), this.#field(at, 3));
     const [peer, peerPort, local, localPort] = ends.toString('latin1').split(' ');
     const conn = new NativeConn(this.#home, id, endpoint(local, localPort), endpoint(peer, peerPort));
     this.#conns.set(id, conn);
     this.#hold();
-    const on = this.#listeners.get(listener);
+    const next = at + eventFields;
+    if (next < count * eventFields && this.#field(next, 1) === id) this.#tell(next);
+    const on = this.#listeners.get(this.#field(at, 4));
     if (on === undefined) conn.reset();
     else on.accepted(conn);
   }

@@ -24,7 +24,7 @@ export interface Place {
 export function placesOf({ listen, serviceListen }: ProxySettings, policy: Policy): readonly Place[] {
   return [
     ...listen.map((at) => ({ name: 'connect', at, service: null })),
-    ...servicePorts(serviceListen, policy.document.services).map(({ at, service }) => ({
+    ...servicePorts(serviceListen, [...policy.services.values()]).map(({ at, service }) => ({
       name: service.name,
       at,
       service,
@@ -39,7 +39,7 @@ export function doorOf({ service }: Place, deps: Pick<Deps, 'settings' | 'waitin
 
 function servicePorts(
   address: string | null,
-  services: readonly ServiceDocument[],
+  services: readonly NamedPlace[],
 ): readonly { at: string; service: NamedPlace }[] {
   if (address === null) return [];
   return services.map(({ name, host, port }) => ({

@@ -9,7 +9,7 @@ export function serviceDoor(service: NamedPlace, policy: () => Policy): Door {
   return {
     mode: 'service',
     async receive(client, { principal }) {
-      const now = policy().document.services.find(({ name }) => name === service.name) ?? service;
+      const now = policy().services.get(service.name) ?? service;
       return inboundOf(client, { principal, target: targetOf(now), mode: 'service', service: service.name });
     },
   };

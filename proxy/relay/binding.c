@@ -103,7 +103,7 @@ static void tell_all(struct engine *engine) {
   }
 }
 
-/* On the relay's thread. */
+/* On any thread of the relay, two at once perhaps. */
 static void on_ended(void *context) {
   struct engine *engine = context;
   (void)napi_call_threadsafe_function(engine->waker, NULL, napi_tsfn_nonblocking);
@@ -138,7 +138,7 @@ static bool start(struct engine *engine) {
   return true;
 }
 
-/* Frees what belonged to the thread, which is over. */
+/* Frees what belonged to the threads, which are over. */
 static void give_back(struct engine *engine) {
   struct relay_end end;
   while (relay_collect(engine->relay, &end) != NULL) continue;
@@ -194,7 +194,7 @@ static struct slot *slot_of(struct engine *engine, double id) {
   return slot->tunnel == NULL ? NULL : slot;
 }
 
-/* create(onEnd): an engine, its thread running. */
+/* create(onEnd): an engine, its threads running. */
 static napi_value create(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value on_end, result = NULL;
@@ -284,7 +284,7 @@ static napi_value bytes(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* stop(engine): severs what is open and ends the thread for good; the ends are told before it returns. */
+/* stop(engine): severs what is open and ends the threads for good; the ends are told before it returns. */
 static napi_value stop(napi_env env, napi_callback_info info) {
   struct engine *engine = arguments(env, info, 0, NULL);
   if (engine == NULL || engine->relay == NULL) return NULL;

@@ -3,48 +3,48 @@
 
 #include <stdlib.h>
 
-static void heap_set(struct relay *relay, size_t at, struct tunnel *tunnel) {
-  relay->heap[at] = tunnel;
+static void heap_set(struct lane *lane, size_t at, struct tunnel *tunnel) {
+  lane->heap[at] = tunnel;
   tunnel->heap_at = at;
 }
 
-static void heap_up(struct relay *relay, struct tunnel *tunnel) {
+static void heap_up(struct lane *lane, struct tunnel *tunnel) {
   size_t at = tunnel->heap_at;
   for (; at > 0; at = (at - 1) / 2) {
-    struct tunnel *parent = relay->heap[(at - 1) / 2];
+    struct tunnel *parent = lane->heap[(at - 1) / 2];
     if (parent->deadline <= tunnel->deadline) break;
-    heap_set(relay, at, parent);
+    heap_set(lane, at, parent);
   }
-  heap_set(relay, at, tunnel);
+  heap_set(lane, at, tunnel);
 }
 
-void heap_down(struct relay *relay, struct tunnel *tunnel) {
+void heap_down(struct lane *lane, struct tunnel *tunnel) {
   size_t at = tunnel->heap_at;
-  for (size_t child; (child = 2 * at + 1) < relay->heap_size; at = child) {
-    if (child + 1 < relay->heap_size && relay->heap[child + 1]->deadline < relay->heap[child]->deadline) child++;
-    if (tunnel->deadline <= relay->heap[child]->deadline) break;
-    heap_set(relay, at, relay->heap[child]);
+  for (size_t child; (child = 2 * at + 1) < lane->heap_size; at = child) {
+    if (child + 1 < lane->heap_size && lane->heap[child + 1]->deadline < lane->heap[child]->deadline) child++;
+    if (tunnel->deadline <= lane->heap[child]->deadline) break;
+    heap_set(lane, at, lane->heap[child]);
   }
-  heap_set(relay, at, tunnel);
+  heap_set(lane, at, tunnel);
 }
 
-bool heap_add(struct relay *relay, struct tunnel *tunnel) {
-  if (relay->heap_size == relay->heap_room) {
-    size_t room = relay->heap_room == 0 ? 256 : 2 * relay->heap_room;
-    struct tunnel **heap = realloc(relay->heap, room * sizeof *heap);
+bool heap_add(struct lane *lane, struct tunnel *tunnel) {
+  if (lane->heap_size == lane->heap_room) {
+    size_t room = lane->heap_room == 0 ? 256 : 2 * lane->heap_room;
+    struct tunnel **heap = realloc(lane->heap, room * sizeof *heap);
     if (heap == NULL) return false;
-    relay->heap = heap;
-    relay->heap_room = room;
+    lane->heap = heap;
+    lane->heap_room = room;
   }
-  tunnel->heap_at = relay->heap_size++;
-  heap_up(relay, tunnel);
+  tunnel->heap_at = lane->heap_size++;
+  heap_up(lane, tunnel);
   return true;
 }
 
-void heap_remove(struct relay *relay, struct tunnel *tunnel) {
-  struct tunnel *last = relay->heap[--relay->heap_size];
+void heap_remove(struct lane *lane, struct tunnel *tunnel) {
+  struct tunnel *last = lane->heap[--lane->heap_size];
   if (last == tunnel) return;
-  heap_set(relay, tunnel->heap_at, last);
-  heap_up(relay, last);
-  heap_down(relay, last);
+  heap_set(lane, tunnel->heap_at, last);
+  heap_up(lane, last);
+  heap_down(lane, last);
 }

@@ -1,4 +1,4 @@
-// Hands the descriptors of a tunnel to the splice thread and tells its end. From then on JavaScript sees no byte and keeps no socket; a tunnel
+// Hands the descriptors of a tunnel to the splice threads and tells its end. From then on JavaScript sees no byte and keeps no socket; a tunnel
 // whose descriptors cannot be had is carried by the JavaScript relay.
 import type { Reason } from '../../policy/index.ts';
 import type { Engine, RelayAddon } from './addon.ts';
@@ -30,7 +30,7 @@ interface Tunnel {
   isOver: boolean;
 }
 
-/** A relay on one thread of its own, which starts with the first tunnel. */
+/** A relay on threads of its own, which start with it. */
 export function createSpliceRelay(addon: RelayAddon): Relay {
   const javascript = createJavascriptRelay();
   const carrier = new Carrier(addon);
@@ -75,7 +75,7 @@ function endFor({ up, down, severReason }: Tunnel, cause: RelayCause): RelayEnd 
   return { cause, upBytes: up, downBytes: down, ...(isSevered ? { severReason } : {}) };
 }
 
-/** The thread, and the tunnels it carries. */
+/** The threads, and the tunnels they carry. */
 class Carrier {
   readonly #addon: RelayAddon;
   readonly #engine: Engine;

@@ -1,4 +1,4 @@
-/* The native relay without Node: one thread that splices the bytes of many tunnels. Knows nothing of JavaScript or policy. */
+/* The native relay without Node: two threads that splice the bytes of many tunnels. Knows nothing of JavaScript or policy. */
 #ifndef SALLYPORT_RELAY_H
 #define SALLYPORT_RELAY_H
 
@@ -36,19 +36,19 @@ struct relay_end {
 };
 
 /*
- * Starts the thread. `on_ended(context)` runs on that thread when the list of ended tunnels is no longer empty.
- * NULL with errno when the machine has no descriptor, memory or thread left.
+ * Starts the threads. `on_ended(context)` runs when the list of ended tunnels is no longer empty: on either of them, on both at once, or on the
+ * caller's inside relay_stop(). NULL with errno when the machine has no descriptor, memory or thread left.
  */
 struct relay *relay_start(void (*on_ended)(void *), void *context);
 
-/* Severs what is open and ends the thread. What ended can still be collected. */
+/* Severs what is open and ends the threads. What ended can still be collected. */
 void relay_stop(struct relay *relay);
 
 /* After relay_stop(), when everything is collected. */
 void relay_free(struct relay *relay);
 
 /*
- * Hands two connected non-blocking TCP sockets, client and upstream, to the thread, which closes them; `owner` is given back at the end, and
+ * Hands two connected non-blocking TCP sockets, client and upstream, to the relay, which closes them; `owner` is given back at the end, and
  * it ends through relay_collect() alone. NULL when there is no memory: then they are still the caller's.
  */
 struct tunnel *relay_open(struct relay *relay, const int fds[2], void *owner, const struct relay_limits *limits);

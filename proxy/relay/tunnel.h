@@ -1,4 +1,4 @@
-/* What the files of the native relay share: a tunnel, the thread's state, and the functions across files. Not for callers: relay.h is. */
+/* What the files of the native relay share: a tunnel, a lane, and the functions across files. Not for callers: relay.h is. */
 #ifndef SALLYPORT_TUNNEL_H
 #define SALLYPORT_TUNNEL_H
 
@@ -43,12 +43,13 @@ struct way {
 struct tunnel {
   struct link shared; /* in `commands` or `ended` */
   struct link ready;
-  bool is_queued; /* in `commands`; under the lock, as the next two */
+  struct lane *lane; /* whose it is, or will be once that lane sees to its command; under the lock, as the next three */
+  bool is_queued;    /* in the `commands` of its lane */
   bool is_severed;
   bool is_over;
-  bool is_open;  /* the thread has it in its epoll set and heap */
-  bool is_ready; /* in `quick` or `bulk` */
-  bool is_bulk;  /* moved much in its last turn */
+  bool is_open;     /* its lane has it in its epoll set and heap */
+  bool is_ready;    /* in `ready` of its lane */
+  unsigned misfits; /* turns in a row that would have suited the other lane */
   struct side side[2];
   struct way way[2];
   int broken; /* the side that broke first, or -1 */
@@ -60,26 +61,81 @@ struct tunnel {
   enum relay_cause cause;
 };
 
-struct relay {
+enum { QUICK, BULK, LANES };
+
+/* What makes one lane differ from the other. */
+struct lane_kind {
+  const char *name;     /* of the thread, 15 bytes at most */
+  bool is_for_bulk;
+  size_t turn_bytes;    /* one way may move before others have their turn */
+  unsigned max_misfits; /* then a tunnel goes to the other lane */
+};
+
+/* One thread, and the tunnels it carries. */
+struct lane {
+  struct relay *relay;
+  const struct lane_kind *kind;
+  struct lane *other;
   pthread_t thread;
-  pthread_mutex_t lock;
-  struct link commands, ended;
-  bool is_stopping;
-  void (*on_ended)(void *);
-  void *context;
-  /* From here on the thread's own. */
+  struct link commands; /* under the lock */
   int epoll, wake;
-  /* Tunnels that are to have a turn. */
-  struct link quick, bulk;
-  bool is_hurried; /* somebody among them waits for a turn only */
-  uint64_t now; /* ms */
+  /* From here on the thread's own. */
+  struct link ready; /* tunnels that are to have a turn */
+  bool is_hurried;   /* somebody among them waits for a turn only */
+  uint64_t now;      /* ms */
   struct pipe *spare;
-  size_t spare_count, pipe_count;
+  size_t spare_count;
   /* Open tunnels, the nearest deadline first. */
   struct tunnel **heap;
   size_t heap_size, heap_room;
   char scratch[SCRATCH_BYTES];
 };
+
+struct relay {
+  pthread_mutex_t lock;
+  struct link ended;
+  bool is_stopping;
+  void (*on_ended)(void *);
+  void *context;
+  _Atomic size_t pipe_count;
+  struct lane lane[LANES];
+};
+
+/* ---- links and clock ---- */
+
+#define container(type, member, pointer) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+
+static inline void list_init(struct link *list) { list->prev = list->next = list; }
+static inline bool list_empty(const struct link *list) { return list->next == list; }
+
+static inline void list_append(struct link *list, struct link *link) {
+  link->prev = list->prev;
+  link->next = list;
+  list->prev->next = link;
+  list->prev = link;
+}
+
+static inline void list_remove(struct link *link) {
+  link->prev->next = link->next;
+  link->next->prev = link->prev;
+}
+
+/* ---- lane.c ---- */
+
+void lane_init(struct lane *lane, struct relay *relay, int which);
+
+/* Starts the thread; 0 or an errno, and then nothing of it is left. Both lanes are initialised before. */
+int lane_start(struct lane *lane);
+
+/* Waits for the thread to end, after `is_stopping` was set. */
+void lane_join(struct lane *lane);
+
+/* Once every thread was joined: severs what was under way to this lane and gives back what the lane holds. */
+void lane_end(struct lane *lane);
+
+/* Makes `tunnel` a command of the lane; the caller holds the lock. True when the lane has to be woken. */
+bool lane_command(struct lane *lane, struct tunnel *tunnel);
+void lane_wake(struct lane *lane);
 
 /* ---- pump.c ---- */
 
@@ -87,21 +143,21 @@ struct relay {
 enum progress { WAITS, HAS_MORE, STARVES };
 
 /* Moves bytes one way until it waits for something or its turn is over. */
-enum progress pump(struct relay *relay, struct tunnel *tunnel, int w);
+enum progress pump(struct lane *lane, struct tunnel *tunnel, int w);
 
 /* The connection of `side` is lost. */
 void side_broke(struct tunnel *tunnel, struct side *side);
 
 /* Gives back the pipe of `way`, if it holds one, with whatever is in it. */
-void pipe_put(struct relay *relay, struct way *way);
-void pipe_close(struct relay *relay, struct pipe *pipe);
+void pipe_put(struct lane *lane, struct way *way);
+void pipe_close(struct lane *lane, struct pipe *pipe);
 
 /* ---- deadlines.c ---- */
 
 /* False when there is no memory. */
-bool heap_add(struct relay *relay, struct tunnel *tunnel);
-void heap_remove(struct relay *relay, struct tunnel *tunnel);
+bool heap_add(struct lane *lane, struct tunnel *tunnel);
+void heap_remove(struct lane *lane, struct tunnel *tunnel);
 /* After the deadline of `tunnel` was moved on. */
-void heap_down(struct relay *relay, struct tunnel *tunnel);
+void heap_down(struct lane *lane, struct tunnel *tunnel);
 
 #endif

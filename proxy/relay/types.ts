@@ -49,6 +49,6 @@ export interface Relay {
   readonly name: 'splice' | 'javascript';
   /** Never throws; a connection that is gone already ends as `client_error` or `upstream_error`. */
   open(request: RelayRequest): RelayHandle;
-  /** Gives back what the relay holds besides its tunnels, a thread for one. Called when no tunnel is left. */
+  /** Gives back what the relay holds besides its tunnels, threads for one. Called when no tunnel is left. */
   close(): void;
 }

@@ -1,5 +1,5 @@
 // Keeps as many workers as were asked for: starts them, watches their event loops, replaces who ended. Knows no metrics and no admin.
-import type { Policy } from '../../policy/index.ts';
+import type { Policy, PolicyImage } from '../../policy/index.ts';
 import type { ProxySettings } from '../config-types.ts';
 import type { Audit, WorkerState } from '../observe/index.ts';
 import { workerStates } from '../observe/index.ts';
@@ -9,7 +9,6 @@ import type { Board } from './board.ts';
 import { bury } from './burial.ts';
 import { Member, type MemberEnd } from './member.ts';
 import type { Notes, Snapshot } from './messages.ts';
-import { textOfPolicy } from './policy-text.ts';
 
 /** The workers do not come up. */
 export class WorkersFailed extends Error {
@@ -96,11 +95,10 @@ export class Fleet {
 
   /** Settles when every worker has severed what `policy` does not admit, or is gone: how many were severed. */
   async enforce(policy: Policy): Promise<number> {
-    const text = textOfPolicy(policy, this.#parts.settings.services);
     const severed = await Promise.all(
       this.present.map(async (member) => {
         try {
-          return await member.enforce(text, policy.digest);
+          return await member.enforce(policy.image);
         } catch (error) {
           // Fail closed: whoever replaces it has the new policy.
           await end(member, `the policy was not enforced: ${messageOf(error)}`);
@@ -133,19 +131,26 @@ export class Fleet {
     const { settings, board, boardFd, audit, policy, placesOf, onBug } = this.#parts;
     // So that a worker gets the file of this name as it is now.
     audit.probe();
-    const { digest } = policy();
-    const order = { settings, worker, shape: board.shape, places: placesOf(worker), digest };
+    const { image } = policy();
+    const { digest, loopback } = image;
+    const order = {
+      settings,
+      worker,
+      shape: board.shape,
+      places: placesOf(worker),
+      policy: { digest, loopback },
+    };
     const member = new Member({ order, boardFd, auditFd: audit.fd, onBug });
     this.#members[worker] = member;
     void member.ended.then((how) => this.#ended(member, how));
-    void this.#settle(member);
+    void this.#settle(member, image);
   }
 
-  async #settle(member: Member): Promise<void> {
-    const { settings, policy, onNews } = this.#parts;
+  async #settle(member: Member, image: PolicyImage): Promise<void> {
+    const { onNews } = this.#parts;
     const { worker, pid } = member;
     try {
-      await member.start(textOfPolicy(policy(), settings.services));
+      await member.start(image);
       onNews({ worker, process: pid, event: 'ready' });
       this.#noteReady();
     } catch (error) {

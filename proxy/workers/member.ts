@@ -1,6 +1,7 @@
 // One worker as its parent sees it: the process, what it is told, what it last said. Replaces nothing; fleet.ts does.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
+import type { PolicyImage } from '../../policy/index.ts';
 import type { WorkerState } from '../observe/index.ts';
 import { AskingEnd } from './channel.ts';
 import type { Notes, Question, Questions, Snapshot, StartOrder } from './messages.ts';
@@ -25,7 +26,7 @@ const entry = join(import.meta.dirname, 'worker.ts');
 const pieceBytes = 262_144;
 /** A machine may be busy; a worker that is not there by then is none. */
 const startMs = 30_000;
-export const enforceMs = 10_000;
+const enforceMs = 10_000;
 
 export class Member {
   readonly worker: number;
@@ -81,16 +82,20 @@ export class Member {
     return this.state !== 'stopped';
   }
 
-  /** Settles when it serves clients under the policy of `text`. */
-  async start(text: Uint8Array): Promise<void> {
+  /** Settles when it serves clients under the policy of `image`. */
+  async start({ text }: PolicyImage): Promise<void> {
     await this.#send(text, startMs, async () => await this.ask('start', this.#order, startMs));
     this.readyAt = performance.now();
     if (this.state === 'starting') this.state = 'ready';
   }
 
   /** Settles when it has severed what the policy of `text` does not admit: how many. */
-  async enforce(text: Uint8Array, digest: string): Promise<number> {
-    return await this.#send(text, enforceMs, async () => await this.ask('enforce', { digest }, enforceMs));
+  async enforce({ text, digest, loopback }: PolicyImage): Promise<number> {
+    return await this.#send(
+      text,
+      enforceMs,
+      async () => await this.ask('enforce', { digest, loopback }, enforceMs),
+    );
   }
 
   /** Its state now, or what it last said when it does not answer within `ms`. */

@@ -1,9 +1,13 @@
 // What parent and workers say to each other: plain data, and each question has one answer. No code but the lists.
+import type { PolicyImage } from '../../policy/index.ts';
 import type { ProxySettings } from '../config-types.ts';
 import type { AuditState, MetricsJson } from '../observe/index.ts';
 import type { Place } from '../server.ts';
 import type { TunnelInfo } from '../tunnel-table.ts';
 import type { BoardShape } from './board.ts';
+
+/** What goes with a policy's text. */
+export type PolicyHead = Pick<PolicyImage, 'digest' | 'loopback'>;
 
 /** All that a worker is told at its start, after the text of the policy. Descriptors are those of the worker; no audit: it opens its own. */
 export interface StartOrder {
@@ -16,7 +20,7 @@ export interface StartOrder {
   readonly auditFd: number | null;
   /** Each with a descriptor that listens already. */
   readonly places: readonly Place[];
-  readonly digest: string;
+  readonly policy: PolicyHead;
 }
 
 /** What a worker tells of itself, about once a second and when asked. */
@@ -31,7 +35,7 @@ export interface Questions {
   readonly piece: { ask: Uint8Array; answer: null };
   readonly start: { ask: StartOrder; answer: null };
   /** Answered when what the policy does not admit is severed: how many there were. */
-  readonly enforce: { ask: { readonly digest: string }; answer: number };
+  readonly enforce: { ask: PolicyHead; answer: number };
   readonly snapshot: { ask: null; answer: Snapshot };
   readonly tunnels: { ask: null; answer: readonly TunnelInfo[] };
   /** Tries whether the audit can be written. */

@@ -1,6 +1,6 @@
 // One worker: the data plane in a process of its own, told everything by its parent. Reads no settings, loads no file of policy, serves no operator.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Policy } from '../../policy/index.ts';
+import { openImage, type Policy, type PolicyImage } from '../../policy/index.ts';
 import { createClientPlane, createTunnels, type ClientPlane, type Tunnels } from '../client-plane.ts';
 import { createAudit } from '../observe/index.ts';
 import { loadWorkersAddon } from './addon.ts';
@@ -9,7 +9,6 @@ import { Board } from './board.ts';
 import { answerOn, type Tell } from './channel.ts';
 import { type LedgerAudit, ledgerAudit } from './ledger.ts';
 import type { Snapshot, StartOrder } from './messages.ts';
-import { policyOfText } from './policy-text.ts';
 
 const beatMs = 500;
 const tellMs = 1000;
@@ -42,9 +41,9 @@ function serveParent(): void {
       resolve(serving);
       return null;
     },
-    async enforce({ digest }) {
+    async enforce(head) {
       const text = takeText();
-      return await enforce(await started, text, digest);
+      return await enforce(await started, { text, ...head });
     },
     snapshot: async () => await snapshotOf(await started),
     tunnels: async () => (await started).plane.table.list(),
@@ -68,14 +67,14 @@ function serveParent(): void {
 }
 
 async function start(order: StartOrder, text: Uint8Array, tell: Tell): Promise<Serving> {
-  const { settings, worker, parent, shape, boardFd, auditFd, places, digest } = order;
+  const { settings, worker, parent, shape, boardFd, auditFd, places, policy: head } = order;
   const addon = loadWorkersAddon();
   if ('problem' in addon) throw new Error(addon.problem);
   if (!addon.dieWith(parent)) process.exit();
   const board = new Board(addon, boardFd, shape);
   const audit = ledgerAudit(createAudit(settings.audit, auditFd), board, worker, Date.now);
   const tunnels = createTunnels();
-  const current = await policyOfText(text, settings.services, digest);
+  const current = await openImage({ text, ...head });
   const policy = { current, loadedAt: Date.now() };
   const store = storeOf(policy);
   const limits = boardLimits(board, worker, settings);
@@ -116,14 +115,9 @@ function storeOf(policy: PolicyHere): Parameters<typeof createClientPlane>[0]['s
 }
 
 /** The same meaning keeps the same object: tunnels compare by it. */
-async function enforce(
-  { policy, tunnels, order }: Serving,
-  text: Uint8Array,
-  digest: string,
-): Promise<number> {
-  if (digest !== policy.current.digest)
-    policy.current = await policyOfText(text, order.settings.services, digest);
-  return tunnels.sever(policy.current);
+async function enforce({ policy, tunnels }: Serving, image: PolicyImage): Promise<number> {
+  if (image.digest !== policy.current.digest) policy.current = await openImage(image);
+  return await tunnels.sever(policy.current);
 }
 
 async function snapshotOf({ plane, audit }: Serving): Promise<Snapshot> {

@@ -46,7 +46,7 @@ export function createTestParts(t: Test): TestParts {
   });
   const store: AdminParts['store'] = {
     get current() {
-      return { digest: facts.policy.digest, document: { version: 1 } };
+      return { digest: facts.policy.digest, text: '{"version": 1}\n' };
     },
     get state() {
       return facts.policy;

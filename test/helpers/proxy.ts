@@ -143,7 +143,8 @@ async function createDeps({ settings, options, record, facts }: Wiring): Promise
       path: settings.policy,
       services,
       clock: Date.now,
-      sever: (policy) => table.severWhere((tunnel) => !admits(policy, tunnel, own), 'policy_changed'),
+      sever: async (policy) =>
+        await table.severInTurns((tunnel) => !admits(policy, tunnel, own), 'policy_changed'),
       onReload() {},
     }),
     resolver: {

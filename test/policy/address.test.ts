@@ -1,8 +1,18 @@
 // The address guard's tables: registries, metadata, embedded forms, CIDR grammar (failures.md 32-38).
+import fc from 'fast-check';
 import t from 'tap';
-import { classifyAddress, parseAddress, parsePolicy, parseRange } from '../../policy/index.ts';
+import {
+  addressFromBytes,
+  classifyAddress,
+  parseAddress,
+  parsePolicy,
+  parseRange,
+  unwrapAddress,
+  type Address,
+} from '../../policy/index.ts';
 import { ipv4Rows, ipv6Rows, metadataRows } from '../../policy/special-addresses.ts';
 import { addressOf as at } from '../helpers/address.ts';
+import { assertHolds } from '../helpers/fuzz.ts';
 
 const kind = (text: string): string => classifyAddress(at(text)).kind;
 const isPublic = (text: string): boolean => classifyAddress(at(text)).isPublic;
@@ -20,6 +30,44 @@ function ends(range: string): string[] {
   );
   return [parsed.base.text, parsed.base.family === 4 ? last.join('.') : groups.join(':')];
 }
+
+function addressOfRange(text: string): Address {
+  const range = parseRange(text);
+  if ('problem' in range) throw new Error(range.problem);
+  return range.base;
+}
+
+/** By looking at every row. */
+function linearKind(address: Address): string {
+  const rows = [...metadataRows, ...ipv4Rows, ...ipv6Rows].flatMap(([text, ofRow]) => {
+    const range = parseRange(text);
+    return 'problem' in range || !range.contains(address) ? [] : [{ bits: range.bits, ofRow }];
+  });
+  return rows.toSorted((a, b) => b.bits - a.bits)[0]?.ofRow ?? 'global';
+}
+
+t.test('the rows of the first byte decide what all rows would', async (t) => {
+  const bytes = (count: number) => fc.uint8Array({ minLength: count, maxLength: count });
+  const special = fc
+    .constantFrom(...[...metadataRows, ...ipv4Rows, ...ipv6Rows].map(([text]) => text))
+    .chain((text) => {
+      const base = addressOfRange(text);
+      // Near the range: the last two bytes are others.
+      return bytes(2).map((end) => Uint8Array.from([...base.bytes.slice(0, -2), ...end]));
+    });
+  const any = fc.oneof(bytes(4), bytes(16), special).map(addressFromBytes);
+  // Wrapped and ISATAP addresses are judged before any row is.
+  const plain = any.filter(
+    (address) => unwrapAddress(address) === address && kind(address.text) !== 'isatap',
+  );
+  await assertHolds(fc.property(plain, (address) => kind(address.text) === linearKind(address)));
+  for (let first = 0; first < 256; first += 1) {
+    for (const rest of [0, 255]) {
+      const four = addressFromBytes(Uint8Array.of(first, rest, rest, rest));
+      t.equal(kind(four.text), linearKind(four), four.text);
+    }
+  }
+});
 
 t.test('a strict dotted quad and RFC 4291 text are addresses, nothing else is', async (t) => {
   const bad = [

@@ -68,8 +68,12 @@ t.test('a file that is missing, huge or not UTF-8 is an error with help', async 
   await t.rejects(loadPolicy(join(dir, 'zero.json')), { code: 'policy_invalid' });
   writeFileSync(join(dir, 'latin1.json'), Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d]));
   await t.rejects(loadPolicy(join(dir, 'latin1.json')), { message: /cannot be read.*\nhelp: /s });
-  writeFileSync(join(dir, 'huge.json'), Buffer.alloc(16 * 2 ** 20 + 1, ' '));
+  writeFileSync(join(dir, 'huge.json'), Buffer.alloc(32 * 2 ** 20 + 1, ' '));
   await t.rejects(loadPolicy(join(dir, 'huge.json')), { message: /larger than/ });
+});
+
+t.test('a text of millions of brackets is refused before it is built', async (t) => {
+  t.match(problemsOf(`[${'{},'.repeat(1_000_001)}{}]`), [{ message: /more than 2000000 values/ }]);
 });
 
 t.test('all errors come at once, each with its pointer, its Nix attribute and help', async (t) => {

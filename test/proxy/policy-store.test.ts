@@ -1,4 +1,5 @@
 // The policy in force: replaced whole or not at all, and what a reload does to tunnels that are open.
+import { renameSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -263,8 +264,10 @@ t.test('every attempt is told of once, good or bad, whether the file or a caller
 t.test('reloads run one at a time, and those that wait share the next', async (t) => {
   const proxy = await startUnwatched(t, { policy: allowing('a.test') });
   const { policyStore } = proxy.deps;
+  const { policy: path } = proxy.deps.settings;
+  writeFileSync(`${path}.b`, JSON.stringify(allowing('b.test')));
   const first = policyStore.reload();
-  await proxy.writePolicy(allowing('b.test'));
+  renameSync(`${path}.b`, path);
   const [second, third] = [policyStore.reload(), policyStore.reload()];
   t.equal(second, third);
   await first;

@@ -100,6 +100,32 @@ t.test('a tunnel that cannot be judged again is cut, and the others are still ju
   second.socket.destroy();
 });
 
+t.test('hundreds of tunnels are judged again a hundred at a time: others run in between', async (t) => {
+  const proxy = await startUnwatched(t, { policy: allowing('a.test') });
+  const { table } = proxy.deps;
+  const count = 250;
+  const clients = await Promise.all(Array.from({ length: count }, async () => await dialProxy(proxy.port)));
+  while (table.size < count) await new Promise((turn) => setImmediate(turn));
+  const slices = [0];
+  const turn = { over: false };
+  const next = (): void => {
+    slices.push(0);
+    if (!turn.over) setImmediate(next);
+  };
+  setImmediate(next);
+  const judged = new Set<string>();
+  const cut = await table.severInTurns(({ id }) => {
+    slices[slices.length - 1] = (slices.at(-1) ?? 0) + 1;
+    judged.add(id);
+    return judged.size % 2 === 0;
+  }, 'policy_changed');
+  turn.over = true;
+  t.equal(cut, count / 2);
+  t.equal(judged.size, count, 'every one of them');
+  t.ok(Math.max(...slices) <= 100, `slices of ${slices.join(', ')}`);
+  for (const client of clients) client.destroy();
+});
+
 t.test(
   'a swap whose severing failed severs at the next reload, although the policy is the same',
   async (t) => {

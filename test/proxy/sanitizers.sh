@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the drivers of the native parts under the sanitizers: the relay under AddressSanitizer with UndefinedBehaviorSanitizer, and under
-# ThreadSanitizer, with pipes to spare and with almost none; the set-up engine under the first only, because it has one thread and no lock.
+# ThreadSanitizer, with pipes to spare and with almost none, its tunnels changing lanes often; the set-up engine under the first only, because
+# it has one thread and no lock.
 # usage: sanitizers.sh [SEED...]; each seed is a load of its own. SALLYPORT_RELAY_LOAD: tunnels per load. SALLYPORT_CONN_LOAD: connections.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -33,7 +34,8 @@ done
 
 for sanitizer in address,undefined thread; do
   for pipes in 128 3; do
-    build "$sanitizer" -DMAX_PIPES="$pipes" test/proxy/relay/driver.c proxy/relay/relay.c proxy/relay/pump.c proxy/relay/deadlines.c
+    build "$sanitizer" -DMAX_PIPES="$pipes" -DBULK_BYTES=2000 -DBULK_TURNS=1 -DQUICK_TURNS=1 test/proxy/relay/driver.c \
+      proxy/relay/relay.c proxy/relay/lane.c proxy/relay/pump.c proxy/relay/deadlines.c
     for seed in "$@"; do
       echo "relay, $sanitizer, $pipes pipes:"
       # shellcheck disable=SC2086 # a command and its arguments

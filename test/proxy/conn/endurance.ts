@@ -204,6 +204,7 @@ export function connEndurance(): void {
     t.equal(spawnSync(process.execPath, [child, 'unheld'], { timeout: 30_000 }).status, 0);
     t.equal(spawnSync(process.execPath, [child, 'exits'], { timeout: 30_000 }).status, 7);
     const held = spawn(process.execPath, [child, 'held'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.teardown(() => held.kill());
     const [port] = (await once(held.stdout, 'data')) as [Buffer];
     t.equal(held.exitCode, null);
     const client = await callTo(t, Number(port));
@@ -229,8 +230,10 @@ export function connEndurance(): void {
       const answers = texts.map(async (text, i) => await asks(ports[i % 2]?.[0] ?? 0, text));
       t.same(await Promise.all(answers), texts);
       const left = await callTo(t, ports[0]?.[0] ?? 0);
+      // Before: an end that nobody hears is told once all the same.
+      const ended = readAll(left).catch(() => {});
       await workers[0]?.terminate();
-      await readAll(left).catch(() => {});
+      await ended;
       t.equal(await asks(ports[1]?.[0] ?? 0, 'still here'), 'still here');
       await workers[1]?.terminate();
       left.destroy();

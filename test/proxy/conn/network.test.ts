@@ -1,7 +1,8 @@
 // What a connection promises until the relay has it, over every network there is: bounded reads, order, what is held, and each way it can end.
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
-import type { Network, Wish } from '../../../proxy/conn/index.ts';
+import type { Conn, Network, Wish } from '../../../proxy/conn/index.ts';
 import { chooseDataPlane } from '../../../proxy/data-plane.ts';
 import { bytesHeldBy, connPair, goneFrom, readConn, type ConnPair } from '../../helpers/conn.ts';
 import { openSockets, readAll, wasReset } from '../../helpers/tcp.ts';
@@ -102,6 +103,28 @@ async function reading(t: Test, network: Network): Promise<void> {
     other.near.reset();
     t.equal((await orphaned).found, 'gone');
     t.equal(near.isGone, false, 'it is its holder who closes it');
+  });
+
+  t.test('first bytes are in order, however many came before it was accepted', async (t) => {
+    const pattern = Buffer.from(Uint8Array.from({ length: 60_000 }, (_, i) => (i * 7) % 251));
+    const { promise: read, resolve } = Promise.withResolvers<Buffer>();
+    const accepted = async (conn: Conn): Promise<void> => {
+      resolve(await readConn(conn));
+      conn.close();
+    };
+    const listener = await network.listen(
+      { address: '127.0.0.1', port: 0 },
+      { accepted: (conn) => void accepted(conn), failed: (error) => t.fail(error.message) },
+    );
+    const script = `
+      const { connect } = require('node:net');
+      const bytes = Buffer.from(Uint8Array.from({ length: 60000 }, (_, i) => (i * 7) % 251));
+      const socket = connect(${listener.port}, '127.0.0.1', () => socket.end(bytes, () => process.exit()));`;
+    // Nobody accepts while this waits: the accept and all bytes are found at once.
+    t.equal(spawnSync(process.execPath, ['-e', script], { stdio: 'inherit' }).status, 0);
+    const heard = await read;
+    listener.close();
+    t.ok(heard.equals(pattern), `${heard.length} bytes`);
   });
 
   t.test('a client that sends without end is not read without end', async (t) => {

@@ -214,6 +214,22 @@ static void live(struct relay *relay, struct load *load) {
   }
 }
 
+/* A stop with tunnels open severs them, also those that are changing lanes. */
+static void stop_midway(int listener) {
+  struct relay *relay = relay_start(on_ended, NULL);
+  expect(relay != NULL, "start");
+  for (int i = 0; i < AT_ONCE; i++) {
+    open_load(relay, listener, &loads[i]);
+    loads[i].is_severed = true;
+  }
+  for (uint64_t round = random_below(20); round > 0; round--)
+    for (int i = 0; i < AT_ONCE; i++) live(relay, &loads[i]);
+  relay_stop(relay);
+  collect(relay);
+  for (int i = 0; i < AT_ONCE; i++) expect(!loads[i].is_used, "a tunnel did not end with its relay");
+  relay_free(relay);
+}
+
 static int open_files(void) {
   int count = 0;
   DIR *folder = opendir("/proc/self/fd");
@@ -251,14 +267,9 @@ int main(int argc, char **argv) {
     }
     expect(time(NULL) - moved_at < 60, "no tunnel has ended for a minute");
   }
-  /* A stop with tunnels open severs them. */
-  for (int i = 0; i < AT_ONCE; i++) {
-    open_load(relay, listener, &loads[i]);
-    loads[i].is_severed = true;
-  }
   relay_stop(relay);
-  collect(relay);
   relay_free(relay);
+  for (int i = 0; i < 10; i++) stop_midway(listener);
   expect(open_files() == before, "descriptors are left");
   for (int i = 0; i < 6; i++) printf("%s %u ", cause_names[i], counts[i]);
   printf("(seed %lu)\n", seed);

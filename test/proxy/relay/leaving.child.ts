@@ -1,4 +1,4 @@
-// Leaves with a tunnel open, as a process or as a worker: the relay's thread must not hold it back. Run by native.test.ts.
+// Leaves with a tunnel open, as a process or as a worker: the relay's threads must not hold it back. Run by native.test.ts.
 import { isMainThread, parentPort } from 'node:worker_threads';
 import { chooseDataPlane } from '../../../proxy/data-plane.ts';
 import { dialWith, listenWith } from '../../helpers/conn.ts';

@@ -1,4 +1,4 @@
-// The splice relay against the contract of all relays, and what only it can get wrong: its thread, and the hand-over.
+// The splice relay against the contract of all relays, and what only it can get wrong: its threads, and the hand-over.
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -29,10 +29,15 @@ t.teardown(() => {
   plane.network.close();
 });
 
-/** Threads of relays that run now. */
-function threads(): number {
-  const tasks = readdirSync('/proc/self/task');
-  return tasks.filter((id) => nameOf(id) === 'sallyport-relay').length;
+/** The threads of relays that run now, by name. */
+function threads(): string[] {
+  const names = readdirSync('/proc/self/task').map(nameOf);
+  return names.filter((name) => /^sallyport-(quick|bulk)$/u.test(name)).toSorted();
+}
+
+/** What threads() says while `count` relays run; one of them is `plane`'s. */
+function lanes(count: number): string[] {
+  return ['sallyport-bulk', 'sallyport-quick'].flatMap((name) => Array<string>(count).fill(name));
 }
 
 function nameOf(id: string): string {
@@ -43,10 +48,9 @@ function nameOf(id: string): string {
   }
 }
 
-t.test('the thread ends with close(), and what is open or comes later is severed or reset', async (t) => {
-  const before = threads();
+t.test('the threads end with close(), and what is open or comes later is severed or reset', async (t) => {
   const own = chooseDataPlane('splice');
-  t.equal(threads(), before + 1);
+  t.same(threads(), lanes(2));
   const { client, upstream, handle } = await join(t, own);
   client.end('question');
   t.equal(String(await readAll(upstream)), 'question');
@@ -54,7 +58,7 @@ t.test('the thread ends with close(), and what is open or comes later is severed
   own.relay.close();
   t.same(await handle.done, { cause: 'severed', upBytes: 8, downBytes: 0 }, 'who is left is severed');
   t.equal(await told, true);
-  t.equal(threads(), before);
+  t.same(threads(), lanes(1));
   const late = await join(t, own);
   t.equal(await wasReset(late.client), true);
   t.equal((await late.handle.done).cause, 'client_error');
@@ -67,14 +71,13 @@ t.test('process.exit() with a tunnel open does not hang', (t) => {
   t.end();
 });
 
-t.test('a worker that is terminated with a tunnel open takes its thread along, and no other', async (t) => {
+t.test('a worker that is terminated with a tunnel open takes its threads along, and no other', async (t) => {
   const { client, upstream } = await join(t, plane);
-  const before = threads();
   const worker = new Worker(path(import.meta.dirname, 'leaving.child.ts'));
   await once(worker, 'message');
-  t.equal(threads(), before + 1);
+  t.same(threads(), lanes(2));
   await worker.terminate();
-  t.equal(threads(), before);
+  t.same(threads(), lanes(1));
   client.end('still here');
   t.equal(String(await readAll(upstream)), 'still here');
 });

@@ -4,7 +4,6 @@ import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { parsePolicy, parseServiceFlag, withServices } from '../../../policy/index.ts';
 import { type Acquired, createLimits } from '../../../proxy/limits.ts';
 import { createAudit } from '../../../proxy/observe/index.ts';
 import { loadWorkersAddon, type WorkersAddon } from '../../../proxy/workers/addon.ts';
@@ -12,7 +11,6 @@ import { boardLimits } from '../../../proxy/workers/board-limits.ts';
 import { Board, boardShape, createBoardMemory } from '../../../proxy/workers/board.ts';
 import { bury } from '../../../proxy/workers/burial.ts';
 import { ledgerAudit } from '../../../proxy/workers/ledger.ts';
-import { policyOfText, textOfPolicy } from '../../../proxy/workers/policy-text.ts';
 import { countWorkers } from '../../../proxy/workers/start.ts';
 import { assertAuditLines } from '../../helpers/audit.ts';
 import { closeEvent, decisionEvent } from '../../helpers/events.ts';
@@ -220,17 +218,6 @@ t.test('what is outside the board is an error, never memory', { skip }, async (t
   t.equal(addon.write(handle, 0, 0, 'x'.repeat(2000)), false);
   t.ok(addon.create(0, 1, 1) < 0 && addon.create(1, 1, 2 ** 31) < 0);
   t.ok(Number(addon.map(0, 1, 1, 1)) < 0, 'a descriptor of something else is no board');
-});
-
-t.test('a policy comes through to a worker with its digest, services of the run and all', async (t) => {
-  const services = [parseServiceFlag('db=127.0.0.1:5432'), parseServiceFlag('log=log.test:514')];
-  const text =
-    '{"allow":[{"host":"a.test","reason":"x"}],"services":[{"name":"own","host":"o.test","port":1,"reason":"x"}]}';
-  const policy = withServices(parsePolicy(text), services);
-  const again = await policyOfText(textOfPolicy(policy, services), services, policy.digest);
-  t.same(again.document, policy.document);
-  const other = new TextEncoder().encode('{}');
-  await t.rejects(policyOfText(other, services, policy.digest), /came through as/u);
 });
 
 t.test(
