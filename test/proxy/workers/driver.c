@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WORKERS = 4, PRINCIPALS = 3, SLOTS = 64, ROUNDS = 12000, KILLS = 200, LIMIT = 5, PER_PRINCIPAL = 3, RACERS = 2, SPINS = 5000, CROWD = 2 };
+enum { WORKERS = 4, PRINCIPALS = 3, SLOTS = 64, ROUNDS = 6000, KILLS = 200, LIMIT = 5, PER_PRINCIPAL = 3, RACERS = 2, SPINS = 5000, CROWD = 2 };
 
 /* What the fighters tell each other besides the board. */
 struct ring {
