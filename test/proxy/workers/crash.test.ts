@@ -135,7 +135,12 @@ t.test('workers that do not stay up end the proxy with 70 and the reason', { ski
     '--audit',
     join(folder, 'a'),
   ];
-  const child = spawn(process.execPath, [entry, 'proxy', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+  // With a lifeline: it ends with this test, however that ends.
+  const child = spawn(process.execPath, [entry, 'proxy', '--ready-fd', '3', ...args], {
+    stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+  });
+  t.teardown(() => void child.kill('SIGKILL'));
+  if (child.stderr === null) throw new Error('stderr is a pipe');
   const said = text(child.stderr);
   const killed = new Set<number>();
   while (child.exitCode === null) {
