@@ -17,10 +17,12 @@ export interface AdminParts {
     readonly state: PolicyFacts;
     reload(): Promise<unknown>;
   };
-  readonly table: { list(): readonly unknown[]; readonly size: number };
-  readonly audit: Audit;
-  readonly metrics: Metrics;
+  readonly table: { list(): readonly unknown[] | Promise<readonly unknown[]>; readonly size: number };
+  readonly audit: Pick<Audit, 'state' | 'reopen'> & { probe(): unknown };
+  readonly metrics: Pick<Metrics, 'fence' | 'text' | 'contentType'>;
   readonly isDraining: () => boolean;
+  /** Where other processes carry the clients: how many do so now. */
+  readonly workers?: () => { readonly ready: number };
 }
 
 export interface AdminAnswer {
@@ -49,10 +51,10 @@ export function adminRoutes(parts: AdminParts, enforcement: Enforcement): readon
   const fence: Fence = { isExpected: enforcement === 'fence', report: null };
   return [
     { method: 'GET', path: '/healthz', isPublic: true, answer: () => health(parts) },
-    { method: 'GET', path: '/readyz', isPublic: true, answer: () => readiness(parts, fence) },
+    { method: 'GET', path: '/readyz', isPublic: true, answer: async () => await readiness(parts, fence) },
     { method: 'GET', path: '/metrics', isPublic: true, answer: async () => await metrics(parts) },
     { method: 'GET', path: '/policy', isPublic: false, answer: () => policy(parts) },
-    { method: 'GET', path: '/tunnels', isPublic: false, answer: () => tunnels(parts) },
+    { method: 'GET', path: '/tunnels', isPublic: false, answer: async () => await tunnels(parts) },
     { method: 'POST', path: '/reload', isPublic: false, answer: async () => await reload(parts) },
     { method: 'PUT', path: '/fence', isPublic: false, answer: (body) => putFence(parts, fence, body) },
   ];
@@ -62,14 +64,16 @@ function health({ store }: AdminParts): AdminAnswer {
   return { status: 200, body: { status: 'ok', policy: store.current.digest } };
 }
 
-function readiness({ store, audit, isDraining }: AdminParts, fence: Fence): AdminAnswer {
-  audit.probe();
+async function readiness(parts: AdminParts, fence: Fence): Promise<AdminAnswer> {
+  const { store, audit, isDraining, workers = () => null } = parts;
+  await audit.probe();
   const facts = {
     isDraining: isDraining(),
     policy: store.state,
     audit: audit.state,
     isFenced: fence.isExpected,
     fence: fence.report,
+    workers: workers(),
   };
   const reasons: readonly ReadinessProblem[] = readinessProblems(facts);
   const isReady = reasons.length === 0;
@@ -90,8 +94,9 @@ function policy({ store }: AdminParts): AdminAnswer {
   return { status: 200, body, contentType: 'application/json' };
 }
 
-function tunnels({ table }: AdminParts): AdminAnswer {
-  return { status: 200, body: { open: table.size, tunnels: table.list() } };
+async function tunnels({ table }: AdminParts): Promise<AdminAnswer> {
+  const all = await table.list();
+  return { status: 200, body: { open: all.length, tunnels: all } };
 }
 
 async function reload({ store, audit }: AdminParts): Promise<AdminAnswer> {

@@ -3,8 +3,9 @@ import type { FailureCode, Mode, Reason, Verdict } from '../../policy/index.ts';
 import type { Stage } from '../errors.ts';
 
 export { type Audit, type AuditState, AuditUnavailable, createAudit } from './audit.ts';
+export { mergeMetrics, type MetricsJson, withoutGauges } from './merge-metrics.ts';
 export { metricsPage } from './metric-page.ts';
-export { dropClasses, type FenceReport } from './metric-table.ts';
+export { dropClasses, type FenceReport, type WorkerState, workerStates } from './metric-table.ts';
 export { createMetrics, type Metrics, type PolicyFacts } from './metrics.ts';
 export { createObserve } from './observe.ts';
 
@@ -46,7 +47,8 @@ export type CloseCause =
   | 'severed'
   | 'client_error'
   | 'upstream_error'
-  | 'client_gone';
+  | 'client_gone'
+  | 'worker_crashed';
 
 /** How one client ended. Every accepted client has exactly one; those of a flood are counted instead of written, see flood.ts. */
 export interface CloseEvent {

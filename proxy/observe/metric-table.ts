@@ -66,6 +66,11 @@ export interface FenceReport {
   readonly drops: Readonly<Partial<Record<DropClass, number>>>;
 }
 
+/** `silent`: its event loop stands still. `stopped`: it ended and is to be replaced. */
+export const workerStates = ['starting', 'ready', 'silent', 'stopped'] as const;
+
+export type WorkerState = (typeof workerStates)[number];
+
 const verdicts = ['allow', 'deny'];
 const directions = ['up', 'down'];
 const reasonNames = reasons.map(({ name }) => name);
@@ -147,6 +152,10 @@ export const metricTable: readonly MetricRow[] = [
   metric('sallyport_bugs_total', 'counter', 'Assertions that failed; each severed one tunnel.', {
     stage: stages,
   }),
+  metric('sallyport_workers', 'gauge', 'Worker processes, by state; all 0 without --workers.', {
+    state: workerStates,
+  }),
+  metric('sallyport_worker_restarts_total', 'counter', 'Workers that ended by themselves and were replaced.'),
   metric('sallyport_build_info', 'gauge', 'Always 1; its labels are the build.', {
     version: 'any',
     relay: 'any',
