@@ -109,10 +109,14 @@ function switches(name: string): number {
 
 /** Reads until `size` bytes have come. */
 async function hear(socket: Socket, size: number): Promise<void> {
+  const { promise: isHeard, resolve } = Promise.withResolvers<void>();
   let left = size;
-  const count = (chunk: Buffer): void => void (left -= chunk.length);
+  const count = (chunk: Buffer): void => {
+    left -= chunk.length;
+    if (left <= 0) resolve();
+  };
   socket.on('data', count).resume();
-  while (left > 0) await once(socket, 'data');
+  await isHeard;
   socket.off('data', count).pause();
 }
 
