@@ -4,7 +4,7 @@ import type { Stage } from '../errors.ts';
 
 export { type Audit, type AuditState, AuditUnavailable, createAudit } from './audit.ts';
 export { metricsPage } from './metric-page.ts';
-export { dropClasses, type FenceReport } from './metric-table.ts';
+export { dropClasses, type FenceReport, type GateReport } from './metric-table.ts';
 export { createMetrics, type Metrics, type PolicyFacts } from './metrics.ts';
 export { createObserve } from './observe.ts';
 

@@ -4,9 +4,9 @@ import { type FailureCode, failureCodes, type Mode, type Reason, reasons } from 
 import type { Enforcement } from '../config-types.ts';
 import type { Stage } from '../errors.ts';
 import type { AuditState } from './audit-sink.ts';
-import { countFence } from './fence-metrics.ts';
+import { countFence, countGate } from './fence-metrics.ts';
 import { type FloodKind, floodKinds } from './flood.ts';
-import { type FenceReport, metricRow, modes, stages } from './metric-table.ts';
+import { type FenceReport, type GateReport, metricRow, modes, stages } from './metric-table.ts';
 
 export interface BuildInfo {
   readonly version: string;
@@ -45,6 +45,7 @@ export interface Metrics {
   tunnelClosed(seconds: number): void;
   bug(stage: Stage): void;
   fence(report: FenceReport): void;
+  gate(report: GateReport): void;
   /** The Prometheus text format. */
   text(): Promise<string>;
   readonly contentType: string;
@@ -82,6 +83,10 @@ export function createMetrics(sources: MetricSources): Metrics {
     fence: countFence(
       counter(registry, 'sallyport_fence_drops_total'),
       gauge(registry, 'sallyport_fence_ok'),
+    ),
+    gate: countGate(
+      counter(registry, 'sallyport_gate_probes_total'),
+      gauge(registry, 'sallyport_gate_time_seconds'),
     ),
     text: async () => await registry.metrics(),
     contentType: registry.contentType,
