@@ -82,6 +82,23 @@ t.test('a boundary with a hole', { skip: needs(t, worldNeeds) }, async (t) => {
       t.notOk(existsSync(marker), 'the command has not begun');
     });
   }
+  t.test(
+    'what a runner killed in the middle of its gate has lent is taken back by the next start',
+    async (t) => {
+      const name = world.name('cut');
+      const run = world.start(['--name', name], ['true']);
+      const links = async (): Promise<string> => await world.host.must(['ip', '-o', 'link']);
+      while (!(await links()).includes(`sh-${name}`)) await delay(2);
+      run.child.kill('SIGKILL');
+      await run.ended;
+      t.match(await world.host.must(['nft', 'list', 'tables']), new RegExp(`sallyport_${name}_gate`));
+      const { code } = await world.sallyport([], ['true']);
+      t.equal(code, 0);
+      t.notMatch(await links(), / s[pgh]-/);
+      t.equal(await world.host.must(['nft', 'list', 'tables']), '');
+      t.notMatch(await world.host.must(['ip', 'route', 'show', 'table', 'all']), /198\.1[89]\./);
+    },
+  );
   t.test('without a hole the same command runs', async (t) => {
     const { code } = await world.sallyport(['--workspace', world.workspace], ['touch', '/workspace/ran']);
     t.equal(code, 0);
