@@ -52,7 +52,7 @@ export async function makeRig(id: string): Promise<Rig> {
   const listener = await openListener(slot.proxy);
   await resources.add(listener);
   const place = { names, slot, ports, directory };
-  const rounds = await openRounds({ place, prober, hasSix: true, listener: listener.port, patienceMs: 500 });
+  const rounds = await openRounds({ place, prober, hasSix: true, listener: listener.port, patienceMs: 1000 });
   await resources.add(rounds);
   return {
     table: names.table,
