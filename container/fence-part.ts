@@ -2,6 +2,7 @@
 import {
   applyFence,
   createNft,
+  digestFence,
   FenceError,
   readDrops,
   removeFence,
@@ -31,6 +32,8 @@ export interface FenceState {
 /** A fence that is in force. */
 export interface FencePart extends Resource {
   drops(): Promise<Drops>;
+  /** Digest of the rules as the kernel holds them. */
+  digest(): Promise<string>;
   /** Counts from now on. */
   zero(): Promise<void>;
   state(): Promise<FenceState>;
@@ -49,6 +52,7 @@ export async function raiseFence(names: RunNames, slot: Slot, ports: readonly nu
   return {
     name: `table ${names.table}`,
     drops,
+    digest: async () => await digestFence(nft, names.table),
     zero: async () => {
       base = await drops();
     },

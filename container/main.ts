@@ -34,6 +34,11 @@ const subcommands: readonly Subcommand[] = [
     load: async () => (await import('../nft/index.ts')).fenceCommand(),
   },
   {
+    name: 'probe',
+    summary: 'try the boundary of a live run from inside, as its launch gate did',
+    load: async (caller) => (await import('./index.ts')).probeCommand(caller),
+  },
+  {
     name: 'reclaim',
     summary: 'give back what killed runs left',
     load: async (caller) => (await import('./index.ts')).reclaimCommand(caller),

@@ -1,8 +1,9 @@
 // The door of the kernel fence: addresses, ports and interfaces go in, one nftables table comes out. Knows no names and no policy.
 export { applyFence, removeFence } from './apply.ts';
-export { dropClasses, type DropClass } from './classes.ts';
+export { counterOf, dropClasses, type DropClass } from './classes.ts';
 export { createNft, type NftOptions } from './client.ts';
 export { fenceCommand } from './cli.ts';
+export { digestFence } from './digest.ts';
 export { readDrops } from './drops.ts';
 export { FenceError, type FenceErrorCode } from './errors.ts';
 export { createFakeNft, type FakeNft } from './fake.ts';

@@ -4,6 +4,7 @@ import {
   dropClasses,
   type Audit,
   type FenceReport,
+  type GateReport,
   type Metrics,
   type PolicyFacts,
 } from './observe/index.ts';
@@ -19,7 +20,7 @@ export interface AdminParts {
   };
   readonly table: { list(): readonly unknown[] | Promise<readonly unknown[]>; readonly size: number };
   readonly audit: Pick<Audit, 'state' | 'reopen'> & { probe(): unknown };
-  readonly metrics: Pick<Metrics, 'fence' | 'text' | 'contentType'>;
+  readonly metrics: Pick<Metrics, 'fence' | 'gate' | 'text' | 'contentType'>;
   readonly isDraining: () => boolean;
   /** Where other processes carry the clients: how many do so now. */
   readonly workers?: () => { readonly ready: number };
@@ -57,6 +58,7 @@ export function adminRoutes(parts: AdminParts, enforcement: Enforcement): readon
     { method: 'GET', path: '/tunnels', isPublic: false, answer: async () => await tunnels(parts) },
     { method: 'POST', path: '/reload', isPublic: false, answer: async () => await reload(parts) },
     { method: 'PUT', path: '/fence', isPublic: false, answer: (body) => putFence(parts, fence, body) },
+    { method: 'PUT', path: '/gate', isPublic: false, answer: (body) => putGate(parts, body) },
   ];
 }
 
@@ -116,6 +118,24 @@ function putFence(parts: AdminParts, fence: Fence, body: string): AdminAnswer {
   fence.report = report;
   parts.metrics.fence(report);
   return { status: 200, body: { status: 'ok' } };
+}
+
+function putGate(parts: AdminParts, body: string): AdminAnswer {
+  const report = readGateReport(body);
+  if (report === undefined) {
+    const help = 'give {"passed": 90, "failed": 0, "notTried": 1, "time": 1790000000}';
+    return { status: 400, body: { error: 'this is not a gate report', help } };
+  }
+  parts.metrics.gate(report);
+  return { status: 200, body: { status: 'ok' } };
+}
+
+/** A report in the exact shape, or undefined. */
+function readGateReport(text: string): GateReport | undefined {
+  const { passed, failed, notTried, time, ...rest } = parseObject(text) ?? {};
+  const isWhole = Object.keys(rest).length === 0 && [passed, failed, notTried].every(isCount);
+  if (!isWhole || typeof time !== 'number' || !(time > 0)) return undefined;
+  return { passed: Number(passed), failed: Number(failed), notTried: Number(notTried), time };
 }
 
 const maxProblems = 100;

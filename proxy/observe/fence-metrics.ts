@@ -1,6 +1,6 @@
-// Drop counters that live in the kernel, shown as counters that never go back. Does not read the kernel: the runner reports.
+// What the runner reports of the kernel fence, as metrics: drops that never go back, and the probes of the gate. Does not read the kernel.
 import type { Counter, Gauge } from 'prom-client';
-import { dropClasses, type FenceReport } from './metric-table.ts';
+import { dropClasses, gateResults, type FenceReport, type GateReport } from './metric-table.ts';
 
 /** Takes each report; series of all classes exist from the start. */
 export function countFence(drops: Counter, ok: Gauge): (report: FenceReport) => void {
@@ -20,4 +20,15 @@ export function countFence(drops: Counter, ok: Gauge): (report: FenceReport) => 
 /** A kernel counter that fell was made anew with its table: what it shows has all been dropped since. */
 function growth(before: number, now: number): number {
   return now >= before ? now - before : now;
+}
+
+/** Takes each report of the gate; series of all results exist from the start. */
+export function countGate(probes: Counter, time: Gauge): (report: GateReport) => void {
+  for (const result of gateResults) probes.labels({ result }).inc(0);
+  return (report) => {
+    probes.labels({ result: 'passed' }).inc(report.passed);
+    probes.labels({ result: 'failed' }).inc(report.failed);
+    probes.labels({ result: 'not_tried' }).inc(report.notTried);
+    time.set(report.time);
+  };
 }

@@ -5,7 +5,13 @@ import type { Stage } from '../errors.ts';
 export { type Audit, type AuditState, AuditUnavailable, createAudit } from './audit.ts';
 export { mergeMetrics, type MetricsJson, withoutGauges } from './merge-metrics.ts';
 export { metricsPage } from './metric-page.ts';
-export { dropClasses, type FenceReport, type WorkerState, workerStates } from './metric-table.ts';
+export {
+  dropClasses,
+  type FenceReport,
+  type GateReport,
+  type WorkerState,
+  workerStates,
+} from './metric-table.ts';
 export { createMetrics, type Metrics, type PolicyFacts } from './metrics.ts';
 export { createObserve } from './observe.ts';
 

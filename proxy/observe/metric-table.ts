@@ -71,6 +71,17 @@ export const workerStates = ['starting', 'ready', 'silent', 'stopped'] as const;
 
 export type WorkerState = (typeof workerStates)[number];
 
+/** How a probe of the launch gate came out: the `result` label. */
+export const gateResults = ['passed', 'failed', 'not_tried'] as const;
+
+/** What the runner found when it tried the boundary from inside. `time` is Unix time in seconds. */
+export interface GateReport {
+  readonly passed: number;
+  readonly failed: number;
+  readonly notTried: number;
+  readonly time: number;
+}
+
 const verdicts = ['allow', 'deny'];
 const directions = ['up', 'down'];
 const reasonNames = reasons.map(({ name }) => name);
@@ -135,6 +146,17 @@ export const metricTable: readonly MetricRow[] = [
     { class: dropClasses },
   ),
   metric('sallyport_fence_ok', 'gauge', '1 when the runner last found the kernel fence as planned, else 0.'),
+  metric(
+    'sallyport_gate_probes_total',
+    'counter',
+    'Probes of the boundary from inside the sandbox: at the launch, and by `sallyport probe`.',
+    { result: gateResults },
+  ),
+  metric(
+    'sallyport_gate_time_seconds',
+    'gauge',
+    'When the boundary was last tried from inside, as Unix time; 0 when never.',
+  ),
   metric(
     'sallyport_audit_dropped_total',
     'counter',

@@ -4,11 +4,12 @@ import { type FailureCode, failureCodes, type Mode, type Reason, reasons } from 
 import type { Enforcement } from '../config-types.ts';
 import type { Stage } from '../errors.ts';
 import type { AuditState } from './audit-sink.ts';
-import { countFence } from './fence-metrics.ts';
+import { countFence, countGate } from './fence-metrics.ts';
 import { type FloodKind, floodKinds } from './flood.ts';
 import type { MetricsJson } from './merge-metrics.ts';
 import {
   type FenceReport,
+  type GateReport,
   metricRow,
   modes,
   stages,
@@ -63,6 +64,7 @@ export interface Metrics {
   fence(report: FenceReport): void;
   /** Everything as plain data, for another process to merge. */
   json(): Promise<MetricsJson>;
+  gate(report: GateReport): void;
   /** The Prometheus text format. */
   text(): Promise<string>;
   readonly contentType: string;
@@ -102,6 +104,10 @@ export function createMetrics(sources: MetricSources): Metrics {
       gauge(registry, 'sallyport_fence_ok'),
     ),
     json: async () => await registry.getMetricsAsJSON(),
+    gate: countGate(
+      counter(registry, 'sallyport_gate_probes_total'),
+      gauge(registry, 'sallyport_gate_time_seconds'),
+    ),
     text: async () => await registry.metrics(),
     contentType: registry.contentType,
   };

@@ -37,6 +37,7 @@ export function fleetMetrics(own: Metrics, fleet: Fleet, departed: Departed): Ad
   return {
     contentType: own.contentType,
     fence: (report) => own.fence(report),
+    gate: (report) => own.gate(report),
     async text() {
       const looks = await Promise.all(
         fleet.serving.map(async (member) => ({ member, snapshot: await member.look('snapshot', lookMs) })),

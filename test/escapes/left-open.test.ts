@@ -3,9 +3,8 @@ import { mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from '
 import { join } from 'node:path';
 import t from 'tap';
 import { needs } from '../helpers/needs.ts';
-import { makeWorld } from '../kernel/world.ts';
+import { makeWorld, worldNeeds } from '../kernel/world.ts';
 
-const wanted = ['root', 'netns', 'nft', 'ip', 'ping', 'curl', 'nc', 'openssl', 'setpriv', 'unshare', 'bash'];
 const main = join(import.meta.dirname, '../../container/main.ts');
 /** Ends with its stdin, so that a test that was killed leaves none behind. */
 const listening =
@@ -14,7 +13,7 @@ const listening =
 // A slow machine is no failure.
 t.setTimeout(300_000);
 
-t.test('left open', { skip: needs(t, wanted) }, async (t) => {
+t.test('left open', { skip: needs(t, worldNeeds) }, async (t) => {
   const world = await makeWorld(t);
   const environment = { ...process.env, SALLYPORT_STATE_DIR: world.state };
   /** Runs a line of bash on the host; `"$@"` in it is `sallyport run` with its options. */

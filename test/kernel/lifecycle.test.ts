@@ -3,22 +3,7 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { needs } from '../helpers/needs.ts';
-import { makeWorld, policy, type World } from './world.ts';
-
-const wanted = [
-  'root',
-  'netns',
-  'nft',
-  'ip',
-  'ping',
-  'curl',
-  'nc',
-  'openssl',
-  'tcpdump',
-  'setpriv',
-  'unshare',
-  'nsenter',
-];
+import { makeWorld, policy, worldNeeds, type World } from './world.ts';
 
 /** Everything a run could leave, by kind. */
 async function remains(world: World): Promise<Record<string, readonly string[]>> {
@@ -46,7 +31,7 @@ const nothing = { tables: [], links: [], netns: [], mounts: [], runs: [], slots:
 // A slow machine is no failure.
 t.setTimeout(300_000);
 
-t.test('the life of a run', { skip: needs(t, wanted) }, async (t) => {
+t.test('the life of a run', { skip: needs(t, worldNeeds) }, async (t) => {
   const world = await makeWorld(t);
 
   t.test('nothing is left after a run, whether it ends by itself or by a signal', async (t) => {

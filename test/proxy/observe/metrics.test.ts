@@ -72,6 +72,8 @@ t.test('every value of a closed label is there at 0 before anything happened', a
     ),
     ...failureCodes.map(({ name }) => `failures_total{code="${name}"}`),
     ...dropClasses.map((name) => `fence_drops_total{class="${name}"}`),
+    'gate_probes_total{result="failed"}',
+    'gate_time_seconds',
     'bytes_total{direction="up"}',
     'stage_seconds_count{stage="sniff"}',
     'tunnel_seconds_count',
