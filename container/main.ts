@@ -30,7 +30,7 @@ const subcommands: readonly Subcommand[] = [
   },
   {
     name: 'fence',
-    summary: 'plan, apply, verify or remove the kernel fence by hand',
+    summary: 'plan, apply, verify, watch or remove the kernel fence by hand',
     load: async () => (await import('../nft/index.ts')).fenceCommand(),
   },
   {

@@ -1,34 +1,19 @@
-// `sallyport fence`: plan, apply, verify, remove by hand. Turns words into calls and answers into exit codes; decides nothing about rules.
+// `sallyport fence`: its words and flags. Turns them into calls and errors into exit codes; decides nothing about rules.
 import { Command, Option } from 'commander';
-import { applyFence, removeFence } from './apply.ts';
+import { removeFence } from './apply.ts';
 import { createNft } from './client.ts';
-import { readDrops } from './drops.ts';
 import { FenceError } from './errors.ts';
-import { planFence } from './fence.ts';
-import { printDrops, printPlan } from './print.ts';
 import { readSpecFile, specDefaults, specFromFlags, type SpecFlags } from './spec-source.ts';
 import type { FenceSpec } from './spec.ts';
-import type { Nft } from './transaction.ts';
-import { verifyFence } from './verify.ts';
+import { apply, exitCodes, plan, verify, watch, type FenceIo, type Verb, type VerbFlags } from './verbs.ts';
 
-/** Ends: 0 done or holds, 1 the kernel differs from the plan, 2 bad use or bad spec, 69 the kernel cannot be asked or refused. */
-const exitCodes = { ok: 0, differs: 1, usage: 2, cannot: 69 } as const;
-
-/** What a command works with; tests give a fake nft and their own ears. */
-export interface FenceIo {
-  readonly nft: Nft;
-  out(text: string): void;
-  err(text: string): void;
-  exit(code: number): void;
-}
-
-interface Flags extends SpecFlags {
+interface Flags extends SpecFlags, VerbFlags {
   readonly spec?: string;
-  readonly json?: true;
 }
 
 const realIo: FenceIo = {
   nft: createNft(),
+  stop: untilSignal,
   out: (text) => void process.stdout.write(`${text}\n`),
   err: (text) => void process.stderr.write(`${text}\n`),
   exit: (code) => {
@@ -36,7 +21,13 @@ const realIo: FenceIo = {
   },
 };
 
-/** The command `fence` with its four subcommands, to be added to a program. Sets the exit code; never throws a FenceError. */
+function untilSignal(): AbortSignal {
+  const control = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => control.abort());
+  return control.signal;
+}
+
+/** The command `fence` with its subcommands, to be added to a program. Sets the exit code; never throws a FenceError. */
 export function fenceCommand(io: FenceIo = realIo): Command {
   const fence = new Command('fence').description(
     'the kernel fence: from a sandbox only the proxy is reachable',
@@ -46,39 +37,21 @@ export function fenceCommand(io: FenceIo = realIo): Command {
     withSpec(new Command('apply'), 'put the rules into the kernel and read them back', io, apply),
   );
   fence.addCommand(withSpec(new Command('verify'), "compare the kernel's rules with the plan", io, verify));
+  fence.addCommand(
+    withSpec(
+      new Command('watch').option(
+        '--admin <path>',
+        'admin socket of the proxy, to cut tunnels and show metrics',
+      ),
+      'keep the rules as planned: repair, or take the link down',
+      io,
+      watch,
+    ),
+  );
   fence.addCommand(removeCommand(io));
   for (const one of [fence, ...fence.commands])
     one.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : exitCodes.usage));
   return fence.addHelpText('after', helpAfter);
-}
-
-async function plan(io: FenceIo, spec: FenceSpec, json: boolean): Promise<number> {
-  const tx = planFence(spec);
-  io.out(json ? JSON.stringify(tx, null, 2) : printPlan(tx));
-  return exitCodes.ok;
-}
-
-async function apply(io: FenceIo, spec: FenceSpec, json: boolean): Promise<number> {
-  await applyFence(io.nft, spec);
-  const interfaces = spec.sandboxes.map((one) => one.interface);
-  const words = `table inet ${spec.table} is in place and reads back as planned, around ${interfaces.join(', ')}`;
-  io.out(json ? JSON.stringify({ table: spec.table, applied: true, interfaces }) : words);
-  return exitCodes.ok;
-}
-
-async function verify(io: FenceIo, spec: FenceSpec, json: boolean): Promise<number> {
-  const differences = await verifyFence(io.nft, spec);
-  const holds = differences.length === 0;
-  const drops = holds ? await readDrops(io.nft, spec.table) : new Map<string, number>();
-  const words = holds
-    ? [`table inet ${spec.table} holds`, printDrops(drops)]
-    : [`table inet ${spec.table} differs from the plan:`, ...differences.map((one) => `  ${one}`)];
-  io.out(
-    json
-      ? JSON.stringify({ table: spec.table, holds, differences, drops: Object.fromEntries(drops) })
-      : words.join('\n'),
-  );
-  return holds ? exitCodes.ok : exitCodes.differs;
 }
 
 function removeCommand(io: FenceIo): Command {
@@ -99,8 +72,6 @@ function removeCommand(io: FenceIo): Command {
     );
 }
 
-type Verb = (io: FenceIo, spec: FenceSpec, json: boolean) => Promise<number>;
-
 function withSpec(command: Command, description: string, io: FenceIo, verb: Verb): Command {
   return command
     .description(description)
@@ -114,7 +85,7 @@ function withSpec(command: Command, description: string, io: FenceIo, verb: Verb
     .option('--table <name>', `our table, over the one in the file (default: "${specDefaults.table}")`)
     .option('--json', 'print JSON')
     .action(async (flags: Flags) => {
-      await ending(io, async () => await verb(io, await readFlags(flags), flags.json === true));
+      await ending(io, async () => await verb(io, await readFlags(flags), flags));
     })
     .addHelpText('after', specHelp(command.name()));
 }
@@ -145,6 +116,7 @@ Examples:
   sallyport fence plan --spec fence.json
   sallyport fence apply --interface sp-demo --address 10.219.0.2 --proxy 10.219.0.1 --port 3128
   sallyport fence verify --spec fence.json --json
+  sallyport fence watch --spec fence.json --admin /run/sallyport.sock
   sallyport fence remove`;
 
 function specHelp(verb: string): string {

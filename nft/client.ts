@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { FenceError } from './errors.ts';
 import { isFields } from './json.ts';
+import { startMonitor } from './monitor.ts';
 import type { NftObject } from './objects.ts';
 import { checkTable } from './spec.ts';
-import type { Nft } from './transaction.ts';
+import type { WatchedNft } from './transaction.ts';
 
 export interface NftOptions {
   /** The nft program; default: `nft` on PATH, then `/usr/sbin/nft`, which a user's PATH may lack. */
@@ -32,7 +33,7 @@ interface Answer {
 }
 
 /** nft on this machine. Needs CAP_NET_ADMIN in the namespace it works in, also for `check` and `list`. */
-export function createNft(options: NftOptions = {}): Nft {
+export function createNft(options: NftOptions = {}): WatchedNft {
   const send = async (args: readonly string[], body: object): Promise<void> =>
     await withFile(JSON.stringify(body), async (stdin) => {
       const answer = await callNft(options, { args: ['-j', ...args, '-f', '-'], stdin });
@@ -47,6 +48,17 @@ export function createNft(options: NftOptions = {}): Nft {
       if (/^Error: No such file or directory/m.test(answer.stderr)) return []; // the kernel's ENOENT: no such table
       throw refused(answer);
     },
+    ruleset: async () => {
+      const answer = await callNft(options, { args: ['-j', '-t', 'list', 'ruleset'] });
+      if (answer.exitCode !== 0) throw refused(answer);
+      return readListing(answer.stdout);
+    },
+    monitor: (onNews, onEnd) =>
+      startMonitor(
+        programsOf(options).map((program) => [...(options.enter ?? []), program, '-j', 'monitor']),
+        onNews,
+        onEnd,
+      ),
   };
 }
 
@@ -66,8 +78,12 @@ async function withFile(text: string, use: (fd: number) => Promise<void>): Promi
   }
 }
 
+function programsOf({ program }: NftOptions): readonly string[] {
+  return program === undefined ? ['nft', '/usr/sbin/nft'] : [program];
+}
+
 async function callNft(options: NftOptions, call: Call): Promise<Answer> {
-  const programs = options.program === undefined ? ['nft', '/usr/sbin/nft'] : [options.program];
+  const programs = programsOf(options);
   for (const program of programs) {
     const answer = await start(program, options, call);
     if (answer !== 'missing') return answer;

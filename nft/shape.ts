@@ -52,7 +52,7 @@ export function readShape(objects: Iterable<object>): TableShape {
   const names = new Set([...draft.hooks.keys(), ...draft.rules.keys()]);
   const chains = [...names].map((name): [string, ChainShape] => [
     name,
-    { hook: draft.hooks.get(name) ?? 'no hook', rules: draft.rules.get(name) ?? [] },
+    { hook: draft.hooks.get(name) ?? 'nothing that was listed', rules: draft.rules.get(name) ?? [] },
   ]);
   return { ...draft, chains: new Map(chains) };
 }

@@ -19,6 +19,22 @@ export interface Nft {
   list(table: string): Promise<readonly NftObject[]>;
 }
 
+/** The kernel as a watch needs it: other tables too, and word of changes. */
+export interface WatchedNft extends Nft {
+  /** Every table of every family, without the contents of named sets. */
+  ruleset(): Promise<readonly NftObject[]>;
+  /**
+   * Calls back after each change of rules that the kernel tells of, with the lines that nft printed; `onEnd` when nothing more will come.
+   * A hint and no promise: the kernel drops news that nobody fetches in time.
+   */
+  monitor(onNews: (lines: string) => void, onEnd: () => void): NftMonitor;
+}
+
+/** Something that listens until it is stopped. */
+export interface NftMonitor {
+  stop(): void;
+}
+
 /**
  * No packet sees a moment without rules, and nothing of an older table stays.
  * nft 1.0.6 has no `destroy`, and `delete` of a missing table fails all: so add, delete, add.

@@ -1,5 +1,6 @@
 // Reads the fence back from the kernel and compares its whole shape and order with the plan. Changes nothing; other tables are not its business.
 import { planFence } from './fence.ts';
+import type { NftObject } from './objects.ts';
 import { readShape, type ChainShape, type RuleShape, type TableShape } from './shape.ts';
 import type { FenceSpec } from './spec.ts';
 import type { Nft, Transaction } from './transaction.ts';
@@ -9,8 +10,13 @@ import type { Nft, Transaction } from './transaction.ts';
  * (counted from 1); empty when the fence holds. Throws a FenceError when the kernel cannot be asked.
  */
 export async function verifyFence(nft: Nft, spec: FenceSpec): Promise<readonly string[]> {
+  return compareFence(spec, await nft.list(spec.table));
+}
+
+/** The same for a listing that is at hand. */
+export function compareFence(spec: FenceSpec, listing: readonly NftObject[]): readonly string[] {
   const planned = readShape(additions(planFence(spec)));
-  const found = readShape(await nft.list(spec.table));
+  const found = readShape(listing);
   return found.exists ? compareTables(planned, found) : [`table \`${spec.table}\` is missing`];
 }
 
