@@ -2,24 +2,30 @@
 import { Command, Option } from 'commander';
 import { removeFence } from './apply.ts';
 import { createNft } from './client.ts';
-import { FenceError } from './errors.ts';
+import { FenceError, type FenceErrorCode } from './errors.ts';
+import { confirmTable } from './guard.ts';
+import { underLock } from './lock.ts';
 import { readSpecFile, specDefaults, specFromFlags, type SpecFlags } from './spec-source.ts';
-import type { FenceSpec } from './spec.ts';
+import { checkTable, type FenceSpec } from './spec.ts';
 import { apply, exitCodes, plan, verify, watch, type FenceIo, type Verb, type VerbFlags } from './verbs.ts';
 
 interface Flags extends SpecFlags, VerbFlags {
   readonly spec?: string;
 }
 
-const realIo: FenceIo = {
-  nft: createNft(),
-  stop: untilSignal,
-  out: (text) => void process.stdout.write(`${text}\n`),
-  err: (text) => void process.stderr.write(`${text}\n`),
-  exit: (code) => {
-    process.exitCode = code;
-  },
-};
+/** The real thing; the folder is the one that runs use too. */
+export function fenceIo(environment: Readonly<Record<string, string | undefined>> = {}): FenceIo {
+  return {
+    nft: createNft(),
+    folder: environment['SALLYPORT_STATE_DIR'] ?? '/run/sallyport',
+    stop: untilSignal,
+    out: (text) => void process.stdout.write(`${text}\n`),
+    err: (text) => void process.stderr.write(`${text}\n`),
+    exit: (code) => {
+      process.exitCode = code;
+    },
+  };
+}
 
 function untilSignal(): AbortSignal {
   const control = new AbortController();
@@ -28,13 +34,21 @@ function untilSignal(): AbortSignal {
 }
 
 /** The command `fence` with its subcommands, to be added to a program. Sets the exit code; never throws a FenceError. */
-export function fenceCommand(io: FenceIo = realIo): Command {
+export function fenceCommand(io: FenceIo = fenceIo()): Command {
   const fence = new Command('fence').description(
     'the kernel fence: from a sandbox only the proxy is reachable',
   );
   fence.addCommand(withSpec(new Command('plan'), 'print the rules; asks and changes nothing', io, plan));
   fence.addCommand(
-    withSpec(new Command('apply'), 'put the rules into the kernel and read them back', io, apply),
+    withSpec(
+      new Command('apply').option(
+        '--confirm <time>',
+        'go back after this time, such as 30s, unless it is confirmed',
+      ),
+      'put the rules into the kernel and read them back',
+      io,
+      apply,
+    ),
   );
   fence.addCommand(withSpec(new Command('verify'), "compare the kernel's rules with the plan", io, verify));
   fence.addCommand(
@@ -48,6 +62,7 @@ export function fenceCommand(io: FenceIo = realIo): Command {
       watch,
     ),
   );
+  fence.addCommand(confirmCommand(io));
   fence.addCommand(removeCommand(io));
   for (const one of [fence, ...fence.commands])
     one.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : exitCodes.usage));
@@ -55,21 +70,50 @@ export function fenceCommand(io: FenceIo = realIo): Command {
 }
 
 function removeCommand(io: FenceIo): Command {
-  return new Command('remove')
-    .description('remove our table; no error when it is already gone')
+  return onTable('remove', 'remove our table; no error when it is already gone', io, async ({ table }) => {
+    await underLock(
+      { folder: io.folder, table: checkTable(table) },
+      async () => await removeFence(io.nft, table),
+    );
+    return [{ table, removed: true }, `table inet ${table} is gone`];
+  }).addHelpText(
+    'after',
+    '\nTake the link down first.\n\nExample:\n  sallyport fence remove --table sallyport_demo',
+  );
+}
+
+function confirmCommand(io: FenceIo): Command {
+  return onTable('confirm', 'keep what `apply --confirm` has put in place', io, async ({ table }) => {
+    await confirmTable({ folder: io.folder, table: checkTable(table) });
+    return [{ table, confirmed: true }, `table inet ${table} stays`];
+  }).addHelpText(
+    'after',
+    '\nSay it from a new session: that it can be opened is the proof.\n\nExample:\n  sallyport fence confirm',
+  );
+}
+
+interface TableFlags {
+  readonly table: string;
+  readonly json?: true;
+}
+
+function onTable(
+  name: string,
+  description: string,
+  io: FenceIo,
+  work: (flags: TableFlags) => Promise<readonly [facts: object, words: string]>,
+): Command {
+  return new Command(name)
+    .description(description)
     .option('--table <name>', 'our table', specDefaults.table)
     .option('--json', 'print JSON')
-    .action(async ({ table, json }: { readonly table: string; readonly json?: true }) => {
+    .action(async (flags: TableFlags) => {
       await ending(io, async () => {
-        await removeFence(io.nft, table);
-        io.out(json === true ? JSON.stringify({ table, removed: true }) : `table inet ${table} is gone`);
+        const [facts, words] = await work(flags);
+        io.out(flags.json === true ? JSON.stringify(facts) : words);
         return exitCodes.ok;
       });
-    })
-    .addHelpText(
-      'after',
-      '\nTake the link down first.\n\nExample:\n  sallyport fence remove --table sallyport_demo',
-    );
+    });
 }
 
 function withSpec(command: Command, description: string, io: FenceIo, verb: Verb): Command {
@@ -105,12 +149,19 @@ async function ending(io: FenceIo, work: () => Promise<number>): Promise<void> {
   } catch (error) {
     if (!(error instanceof FenceError)) throw error;
     io.err(`error: ${error.message}\nhelp: ${error.help}`);
-    io.exit(error.code === 'spec_invalid' ? exitCodes.usage : exitCodes.cannot);
+    io.exit(codes.get(error.code) ?? exitCodes.cannot);
   }
 }
 
+const codes: ReadonlyMap<FenceErrorCode, number> = new Map([
+  ['spec_invalid', exitCodes.usage],
+  ['rolled_back', exitCodes.differs],
+  ['busy', exitCodes.busy],
+]);
+
 const helpAfter = `
-Exit status: 0 done or holds, 1 differs from the plan, 2 bad use or bad spec, 69 the kernel refused or cannot be asked.
+Exit status: 0 done or holds, 1 differs from the plan or rolled back, 2 bad use or bad spec, 69 the kernel refused or cannot be asked,
+75 somebody else is at this table.
 
 Examples:
   sallyport fence plan --spec fence.json

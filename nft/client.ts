@@ -45,13 +45,21 @@ export function createNft(options: NftOptions = {}): WatchedNft {
     list: async (table) => {
       const answer = await callNft(options, { args: ['-j', 'list', 'table', 'inet', checkTable(table)] });
       if (answer.exitCode === 0) return readListing(answer.stdout);
-      if (/^Error: No such file or directory/m.test(answer.stderr)) return []; // the kernel's ENOENT: no such table
+      if (isMissing(answer)) return [];
       throw refused(answer);
     },
     ruleset: async () => {
       const answer = await callNft(options, { args: ['-j', '-t', 'list', 'ruleset'] });
       if (answer.exitCode !== 0) throw refused(answer);
       return readListing(answer.stdout);
+    },
+    save: async (table) => {
+      const text = await saveTable(options, checkTable(table));
+      await withFile(text, async (stdin) => {
+        const answer = await callNft(options, { args: ['-c', '-f', '-'], stdin });
+        if (answer.exitCode !== 0) throw refused(answer);
+      });
+      return text;
     },
     monitor: (onNews, onEnd) =>
       startMonitor(
@@ -60,6 +68,19 @@ export function createNft(options: NftOptions = {}): WatchedNft {
         onEnd,
       ),
   };
+}
+
+/** In nft's own syntax: its JSON listing loses what its text keeps (1.0.6). */
+async function saveTable(options: NftOptions, table: string): Promise<string> {
+  const answer = await callNft(options, { args: ['list', 'table', 'inet', table] });
+  const isThere = answer.exitCode === 0;
+  if (!isThere && !isMissing(answer)) throw refused(answer);
+  return `add table inet ${table}\ndelete table inet ${table}\n${isThere ? answer.stdout : ''}\n`;
+}
+
+/** The kernel's ENOENT: no such table. */
+function isMissing({ stderr }: Answer): boolean {
+  return /^Error: No such file or directory/m.test(stderr);
 }
 
 /**

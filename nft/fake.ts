@@ -34,6 +34,7 @@ export function createFakeNft(): FakeNft {
     },
     list: async (table) => tables.get(checkTable(table)) ?? [],
     ruleset: async () => [...tables.values()].flat(),
+    save: async (table) => JSON.stringify(tables.get(checkTable(table)) ?? []),
     monitor: (onNews) => {
       ears.add(onNews);
       return { stop: () => void ears.delete(onNews) };

@@ -2,7 +2,7 @@
 export { applyFence, removeFence } from './apply.ts';
 export { dropClasses, type DropClass } from './classes.ts';
 export { createNft, type NftOptions } from './client.ts';
-export { fenceCommand } from './cli.ts';
+export { fenceCommand, fenceIo } from './cli.ts';
 export { readDrops, type Drops } from './drops.ts';
 export { FenceError, type FenceErrorCode } from './errors.ts';
 export { createFakeNft, type FakeNft } from './fake.ts';

@@ -23,7 +23,8 @@ export function startMonitor(
   child.on('error', () => {
     if (state.isOver || others.length === 0 || child.pid !== undefined) return;
     state.isHandedOn = true;
-    state.stop = startMonitor(others, onNews, end).stop;
+    const next = startMonitor(others, onNews, end);
+    state.stop = () => next.stop();
   });
   child.stdout.on('error', end);
   child.stdout.setEncoding('utf8').on('data', onNews);

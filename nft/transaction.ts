@@ -23,6 +23,8 @@ export interface Nft {
 export interface WatchedNft extends Nft {
   /** Every table of every family, without the contents of named sets. */
   ruleset(): Promise<readonly NftObject[]>;
+  /** A table of ours as a file for `nft -f` that puts exactly this back, or takes the table away if there is none now; the kernel would take it. */
+  save(table: string): Promise<string>;
   /**
    * Calls back after each change of rules that the kernel tells of, with the lines that nft printed; `onEnd` when nothing more will come.
    * A hint and no promise: the kernel drops news that nobody fetches in time.

@@ -36,6 +36,7 @@ async function fence(
   const said = { code: -1, out: '', err: '' };
   const io = {
     nft,
+    folder: join(dir, 'state'),
     stop: () => AbortSignal.abort(),
     out: (text: string) => void (said.out += `${text}\n`),
     err: (text: string) => void (said.err += `${text}\n`),
