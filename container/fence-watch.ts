@@ -39,6 +39,7 @@ function asRunEvent(event: WatchEvent): RunEvent {
       event: 'fence_restored',
       message: 'the fence is as planned again, and the link is up',
     };
+  if (event.event === 'followed') return { event: 'fence_restored', message: 'the fence follows its bridge' };
   const what = `the fence is not as planned: ${event.problems.join('; ')}`;
   return event.event === 'repaired'
     ? { event: 'fence_repaired', message: `${what}; it was put back in ${event.ms} ms, and tunnels were cut` }

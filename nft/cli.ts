@@ -1,6 +1,7 @@
 // `sallyport fence`: its words and flags. Turns them into calls and errors into exit codes; decides nothing about rules.
 import { Command, Option } from 'commander';
 import { removeFence } from './apply.ts';
+import { createBridgeReader } from './bridge.ts';
 import { createNft } from './client.ts';
 import { FenceError, type FenceErrorCode } from './errors.ts';
 import { confirmTable } from './guard.ts';
@@ -17,6 +18,7 @@ interface Flags extends SpecFlags, VerbFlags {
 export function fenceIo(environment: Readonly<Record<string, string | undefined>> = {}): FenceIo {
   return {
     nft: createNft(),
+    bridges: createBridgeReader(),
     folder: environment['SALLYPORT_STATE_DIR'] ?? '/run/sallyport',
     stop: untilSignal,
     out: (text) => void process.stdout.write(`${text}\n`),
@@ -120,16 +122,17 @@ function withSpec(command: Command, description: string, io: FenceIo, verb: Verb
   return command
     .description(description)
     .option('--spec <file>', 'the fence as JSON; instead of the flags for one sandbox')
-    .addOption(flag('--interface <name>', "the host's end of the sandbox's link"))
-    .addOption(flag('--address <ipv4>', "the sandbox's own address"))
-    .addOption(flag('--proxy <ipv4>', 'the address on which the proxy listens for it'))
+    .addOption(flag('--interface <name>', "the host's end of the sandbox's link, or a bridge with several"))
+    .addOption(flag('--address <ipv4>', "the sandbox's own address; without it, --interface is a bridge"))
+    .addOption(flag('--subnet <cidr>', "network of a bridge's members (default: that of its own address)"))
+    .addOption(flag('--proxy <ipv4[:port]>', 'the address on which the proxy listens for it'))
     .addOption(flag('--port <n...>', 'TCP port of the proxy or of a service listener; repeatable'))
     .addOption(flag('--name <name>', 'name of the sandbox (default: "sandbox")'))
     .addOption(flag('--pool <cidr>', `network of all sandboxes (default: "${specDefaults.pool}")`))
     .option('--table <name>', `our table, over the one in the file (default: "${specDefaults.table}")`)
     .option('--json', 'print JSON')
     .action(async (flags: Flags) => {
-      await ending(io, async () => await verb(io, await readFlags(flags), flags));
+      await ending(io, async () => await verb(io, await io.bridges.read(await readFlags(flags)), flags));
     })
     .addHelpText('after', specHelp(command.name()));
 }
@@ -140,7 +143,7 @@ function flag(name: string, text: string): Option {
 }
 
 async function readFlags(flags: Flags): Promise<FenceSpec> {
-  return flags.spec === undefined ? specFromFlags(flags) : await readSpecFile(flags.spec, flags.table);
+  return flags.spec === undefined ? await specFromFlags(flags) : await readSpecFile(flags.spec, flags.table);
 }
 
 async function ending(io: FenceIo, work: () => Promise<number>): Promise<void> {
@@ -175,9 +178,12 @@ function specHelp(verb: string): string {
 The file:
   { "table": "sallyport", "pool": "10.219.0.0/16",
     "sandboxes": [ { "name": "demo", "interface": "sp-demo", "address": "10.219.0.2",
-                     "proxy": "10.219.0.1", "ports": [3128, 5432] } ] }
+                     "proxy": "10.219.0.1", "ports": [3128, 5432] } ],
+    "networks": [ { "name": "agents", "interface": "br-agents", "subnet": "172.30.0.0/24",
+                    "proxy": "172.30.0.2", "ports": [3128] } ] }
 
 Examples:
   sallyport fence ${verb} --spec fence.json
-  sallyport fence ${verb} --interface sp-demo --address 10.219.0.2 --proxy 10.219.0.1 --port 3128 --port 5432`;
+  sallyport fence ${verb} --interface sp-demo --address 10.219.0.2 --proxy 10.219.0.1 --port 3128 --port 5432
+  sallyport fence ${verb} --interface br-agents --proxy 172.30.0.2:3128`;
 }

@@ -7,7 +7,7 @@ import { execa } from 'execa';
 import { FenceError } from './errors.ts';
 import { isFields } from './json.ts';
 import { startMonitor } from './monitor.ts';
-import type { NftObject } from './objects.ts';
+import type { Family, NftObject } from './objects.ts';
 import { checkTable } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 
@@ -42,8 +42,8 @@ export function createNft(options: NftOptions = {}): WatchedNft {
   return {
     check: async (tx) => await send(['-c'], tx),
     apply: async (tx) => await send([], tx),
-    list: async (table) => {
-      const answer = await callNft(options, { args: ['-j', 'list', 'table', 'inet', checkTable(table)] });
+    list: async (table, family = 'inet') => {
+      const answer = await callNft(options, { args: ['-j', 'list', 'table', family, checkTable(table)] });
       if (answer.exitCode === 0) return readListing(answer.stdout);
       if (isMissing(answer)) return [];
       throw refused(answer);
@@ -53,8 +53,9 @@ export function createNft(options: NftOptions = {}): WatchedNft {
       if (answer.exitCode !== 0) throw refused(answer);
       return readListing(answer.stdout);
     },
-    save: async (table) => {
-      const text = await saveTable(options, checkTable(table));
+    save: async (table, families) => {
+      const parts = families.map(async (family) => await saveTable(options, checkTable(table), family));
+      const text = (await Promise.all(parts)).join('');
       await withFile(text, async (stdin) => {
         const answer = await callNft(options, { args: ['-c', '-f', '-'], stdin });
         if (answer.exitCode !== 0) throw refused(answer);
@@ -71,16 +72,16 @@ export function createNft(options: NftOptions = {}): WatchedNft {
 }
 
 /** In nft's own syntax: its JSON listing loses what its text keeps (1.0.6). */
-async function saveTable(options: NftOptions, table: string): Promise<string> {
-  const answer = await callNft(options, { args: ['list', 'table', 'inet', table] });
+async function saveTable(options: NftOptions, table: string, family: Family): Promise<string> {
+  const answer = await callNft(options, { args: ['list', 'table', family, table] });
   const isThere = answer.exitCode === 0;
   if (!isThere && !isMissing(answer)) throw refused(answer);
-  return `add table inet ${table}\ndelete table inet ${table}\n${isThere ? answer.stdout : ''}\n`;
+  return `add table ${family} ${table}\ndelete table ${family} ${table}\n${isThere ? answer.stdout : ''}\n`;
 }
 
 /** The kernel's ENOENT: no such table. */
 function isMissing({ stderr }: Answer): boolean {
-  return /^Error: No such file or directory/m.test(stderr);
+  return /^Error: (No such file or directory|Could not process rule: Operation not supported)/m.test(stderr);
 }
 
 /**

@@ -1,9 +1,11 @@
 // `apply --confirm`: applies, looks whether anything else suffered, and goes back unless a person says that it may stay. Decides no rule.
 import { applyFence } from './apply.ts';
 import { FenceError } from './errors.ts';
+import { familiesOf } from './fence.ts';
 import { armGuard, type Guard } from './guard.ts';
 import type { Place, TableLock } from './lock.ts';
 import { compareSurroundings, lookAround, refuseLockOut } from './management.ts';
+import type { Family } from './objects.ts';
 import type { FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 
@@ -25,7 +27,7 @@ export async function applyUnlessUnconfirmed(apply: ConfirmedApply): Promise<voi
   const { nft, spec, place, lock, seconds, onPending, stop } = apply;
   await refuseLockOut(spec);
   const before = await lookAround(nft, spec);
-  const rules = await nft.save(spec.table);
+  const rules = await nft.save(spec.table, await familiesNow(nft, spec));
   const guard = await armGuard(place, lock, rules, seconds);
   try {
     await applyFence(nft, spec);
@@ -43,6 +45,12 @@ export async function applyUnlessUnconfirmed(apply: ConfirmedApply): Promise<voi
   onPending();
   if ((await guard.ended) === 'restored')
     throw rolledBack(stop.aborted ? 'it was interrupted' : `nobody confirmed it within ${seconds} s`);
+}
+
+/** Those that the new fence has, and those that the old one had. */
+async function familiesNow(nft: WatchedNft, spec: FenceSpec): Promise<readonly Family[]> {
+  const isBridged = (await nft.list(spec.table, 'bridge')).length > 0;
+  return isBridged ? ['inet', 'bridge'] : familiesOf(spec);
 }
 
 async function goBack(guard: Guard): Promise<void> {

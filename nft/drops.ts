@@ -9,7 +9,7 @@ export type Drops = ReadonlyMap<DropClass, number>;
 
 /** Packets dropped, one entry for each class. Rejects with a FenceError `nft_failed` when the table or a counter is gone. */
 export async function readDrops(nft: Nft, table: string): Promise<Drops> {
-  return dropsIn(await nft.list(table), table);
+  return dropsIn([...(await nft.list(table)), ...(await nft.list(table, 'bridge'))], table);
 }
 
 /** The same from a listing that is at hand. Throws a FenceError `nft_failed`. */
@@ -17,9 +17,10 @@ export function dropsIn(objects: readonly NftObject[], table: string): Drops {
   const counters = objects.map((object) => object['counter']).filter((one) => one !== undefined);
   return new Map(
     dropClasses.map(({ name }): [DropClass, number] => {
-      const packets = counters.find((one) => one['name'] === counterOf(name))?.['packets'];
-      if (typeof packets !== 'number') throw gone(table, name);
-      return [name, packets];
+      const found = counters.filter((one) => one['name'] === counterOf(name)).map((one) => one['packets']);
+      const packets = found.filter((one) => typeof one === 'number');
+      if (packets.length < found.length || (found.length === 0 && name !== 'layer2')) throw gone(table, name);
+      return [name, packets.reduce((sum, one) => sum + one, 0)];
     }),
   );
 }

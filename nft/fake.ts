@@ -32,7 +32,7 @@ export function createFakeNft(): FakeNft {
       for (const [name, content] of next) tables.set(name, content);
       applied.push(tx);
     },
-    list: async (table) => tables.get(checkTable(table)) ?? [],
+    list: async (table, family = 'inet') => (family === 'inet' ? (tables.get(checkTable(table)) ?? []) : []),
     ruleset: async () => [...tables.values()].flat(),
     save: async (table) => JSON.stringify(tables.get(checkTable(table)) ?? []),
     monitor: (onNews) => {

@@ -3,7 +3,7 @@
 import { describeRule } from './describe.ts';
 import { isFields, type Fields } from './json.ts';
 import type { NftObject } from './objects.ts';
-import type { FenceSpec } from './spec.ts';
+import { linksOf, type FenceSpec } from './spec.ts';
 
 /** Priority of our chains: those of others that do harm before or after it. */
 const ours = -300;
@@ -56,7 +56,7 @@ const harms: readonly Harm[] = [
 
 /** Each rule or flowtable of another table that can carry a packet of a sandbox around the fence, in words; empty when there is none. */
 export function findBypasses(ruleset: readonly NftObject[], spec: FenceSpec): readonly string[] {
-  const links = spec.sandboxes.map((one) => one.interface);
+  const links = [...linksOf(spec), ...(spec.networks ?? []).flatMap(({ members }) => members)];
   const others = ruleset.filter((object) => !isOurs(object, spec.table));
   const bodies = (kind: string): readonly Fields[] =>
     others.map((object) => object[kind]).filter((body) => body !== undefined);
@@ -134,7 +134,7 @@ function isPlainName(name: unknown): boolean {
 
 function isOurs(object: NftObject, table: string): boolean {
   return Object.values(object).some(
-    (body) => body['family'] === 'inet' && (body['table'] ?? body['name']) === table,
+    ({ family, table: of, name }) => (family === 'inet' || family === 'bridge') && (of ?? name) === table,
   );
 }
 

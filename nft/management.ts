@@ -5,7 +5,7 @@ import { FenceError } from './errors.ts';
 import { isFields } from './json.ts';
 import { runIp } from './link.ts';
 import type { NftObject } from './objects.ts';
-import type { FenceSpec } from './spec.ts';
+import { linksOf, type FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 
 const connectMs = 1000;
@@ -20,7 +20,7 @@ export interface Surroundings {
 
 /** Throws a FenceError `lock_out` when a default route of this machine leaves by an interface that is to be fenced. */
 export async function refuseLockOut(spec: FenceSpec): Promise<void> {
-  const fenced = spec.sandboxes.map((one) => one.interface);
+  const fenced = linksOf(spec);
   const routes = [
     await runIp(['-j', '-4', 'route', 'show', 'default']),
     await runIp(['-j', '-6', 'route', 'show', 'default']).catch(() => '[]'),
@@ -37,7 +37,11 @@ export async function refuseLockOut(spec: FenceSpec): Promise<void> {
 
 /** Looks around. Rejects with a FenceError when the kernel cannot be asked. */
 export async function lookAround(nft: WatchedNft, spec: FenceSpec): Promise<Surroundings> {
-  const doors = new Set(spec.sandboxes.flatMap((one) => one.ports.map((port) => `${one.proxy}:${port}`)));
+  const doors = new Set(
+    [...spec.sandboxes, ...(spec.networks ?? [])].flatMap((one) =>
+      one.ports.map((port) => `${one.proxy}:${port}`),
+    ),
+  );
   const open = await Promise.all([...doors].map(async (door) => ((await answers(door)) ? [door] : [])));
   const others = (await nft.ruleset()).filter((object) => !isOurs(object, spec.table));
   return { proxies: open.flat(), tables: JSON.stringify(others, withoutCounts) };

@@ -1,5 +1,6 @@
 // What each word of `sallyport fence` does with a spec: the answer as text or JSON, and the exit status. Parses no words.
 import { applyFence } from './apply.ts';
+import type { BridgeReader } from './bridge.ts';
 import { applyUnlessUnconfirmed } from './confirm.ts';
 import { readDrops } from './drops.ts';
 import { FenceError } from './errors.ts';
@@ -7,7 +8,7 @@ import { planFence } from './fence.ts';
 import { findBypasses } from './foreign.ts';
 import { underLock } from './lock.ts';
 import { printDrops, printPlan } from './print.ts';
-import type { FenceSpec } from './spec.ts';
+import { linksOf, type FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 import { verifyFence } from './verify.ts';
 import { runWatch } from './watch-command.ts';
@@ -21,6 +22,7 @@ export const exitCodes = { ok: 0, differs: 1, usage: 2, cannot: 69, busy: 75 } a
 /** What a command works with; tests give a fake nft and their own ears. */
 export interface FenceIo {
   readonly nft: WatchedNft;
+  readonly bridges: BridgeReader;
   /** Folder of locks and of rules that may come back. */
   readonly folder: string;
   /** Aborted when the process is told to end. */
@@ -50,7 +52,7 @@ export const plan: Verb = async (io, spec, { json }) => {
 export const apply: Verb = async (io, spec, { json, confirm }) => {
   const { table } = spec;
   const place = { folder: io.folder, table };
-  const interfaces = spec.sandboxes.map((one) => one.interface);
+  const interfaces = linksOf(spec);
   const say = (facts: object, words: string): void =>
     io.out(json === true ? JSON.stringify({ table, applied: true, ...facts, interfaces }) : words);
   const words = `table inet ${table} is in place and reads back as planned, around ${interfaces.join(', ')}`;
@@ -107,7 +109,15 @@ export const watch: Verb = async (io, spec, { json, admin }) => {
       await underLock(place, async () => await io.nft.apply(tx), 1);
     },
   };
-  await runWatch({ nft, spec, admin, isJson: json === true, out: io.out, stop: io.stop() });
+  await runWatch({
+    nft,
+    bridges: io.bridges,
+    spec,
+    admin,
+    isJson: json === true,
+    out: io.out,
+    stop: io.stop(),
+  });
   return exitCodes.ok;
 };
 

@@ -1,11 +1,11 @@
 // One look of the watch: compares, repairs what is ours, closes the sandboxes' links while that cannot be done, and reports. It decides no rule,
 // and touches no other table.
 import { applyFence } from './apply.ts';
-import { dropsIn, type DropTally } from './drops.ts';
+import { readDrops, type DropTally } from './drops.ts';
 import { findBypasses } from './foreign.ts';
 import type { FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
-import { compareFence } from './verify.ts';
+import { compareFence, listFence } from './verify.ts';
 
 /** The fence at one moment. Also what a proxy's `PUT /fence` takes. */
 export interface FenceReport {
@@ -22,11 +22,14 @@ export interface FenceReport {
 export type WatchEvent =
   | { readonly event: 'repaired'; readonly problems: readonly string[]; readonly ms: number }
   | { readonly event: 'closed'; readonly problems: readonly string[] }
-  | { readonly event: 'opened' };
+  | { readonly event: 'opened' }
+  | { readonly event: 'followed'; readonly ports: readonly string[] };
 
 export interface WatchOptions {
   readonly nft: WatchedNft;
   readonly spec: FenceSpec;
+  /** The spec with who is plugged into its bridges at this moment; default: `spec` as it is. */
+  readonly members?: () => Promise<FenceSpec>;
   /** Take the sandboxes' links down, and up again. May reject; it is tried again at the next look. */
   readonly links: { close(): Promise<void>; open(): Promise<void> };
   /** Gets a report of every look. One of a broken fence that it rejected comes again until it is taken. */
@@ -43,6 +46,8 @@ const foreignEveryMs = 10_000;
 
 /** What a watch remembers between looks. */
 export interface LookState {
+  /** As of the last look that could read it. */
+  spec: FenceSpec;
   isClosed: boolean;
   repairs: number;
   /** When the last repairs were made. */
@@ -79,15 +84,15 @@ interface Sight {
   readonly others: readonly string[];
 }
 
-async function see({ nft, spec, tally, state }: Look): Promise<Sight> {
+async function see(look: Look): Promise<Sight> {
+  const { nft, tally, state } = look;
   try {
-    const listing = await nft.list(spec.table);
-    const ours = compareFence(spec, listing);
-    if (ours.length === 0) tally.take(dropsIn(listing, spec.table));
+    const ours = await compareNow(look);
+    if (ours.length === 0) tally.take(await readDrops(nft, state.spec.table));
     const now = performance.now();
     if (now >= state.foreignDue) {
       state.foreignDue = now + foreignEveryMs;
-      state.bypasses = findBypasses(await nft.ruleset(), spec);
+      state.bypasses = findBypasses(await nft.ruleset(), state.spec);
     }
     return { ours, others: state.bypasses };
   } catch (error) {
@@ -96,10 +101,23 @@ async function see({ nft, spec, tally, state }: Look): Promise<Sight> {
   }
 }
 
-async function repair({ nft, spec, state }: Look): Promise<boolean> {
+/** A bridge whose members changed is followed: that is no break, as long as the table was right for those from before. */
+async function compareNow(look: Look): Promise<readonly string[]> {
+  const { nft, spec, members, state, news } = look;
+  const before = state.spec;
+  state.spec = members === undefined ? spec : await members();
+  const listing = await listFence(nft, state.spec);
+  const ours = compareFence(state.spec, listing);
+  if (ours.length === 0 || compareFence(before, listing).length > 0) return ours;
+  await applyFence(nft, state.spec);
+  news({ event: 'followed', ports: (state.spec.networks ?? []).flatMap((network) => network.members) });
+  return [];
+}
+
+async function repair({ nft, state }: Look): Promise<boolean> {
   if (state.isOver || isContested(state)) return false;
   try {
-    await applyFence(nft, spec);
+    await applyFence(nft, state.spec);
   } catch {
     return false;
   }

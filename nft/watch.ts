@@ -1,11 +1,13 @@
 // Keeps one fence as planned: looks at once, after every change the kernel tells of, and on a timer. What a look does is watch-look.ts's.
-import { createTally, dropsIn } from './drops.ts';
+import { createTally, readDrops } from './drops.ts';
 import type { NftMonitor } from './transaction.ts';
 import { lookOnce, type FenceReport, type LookState, type WatchOptions } from './watch-look.ts';
 
 export interface FenceWatch {
   /** Looks now. Resolves with what was found, after it was reported. */
   look(): Promise<FenceReport>;
+  /** Asks for a look soon; many askers get one. */
+  readonly soon: () => void;
   /** Counts drops from now on. */
   zero(): Promise<void>;
   stop(): Promise<void>;
@@ -15,6 +17,7 @@ export interface FenceWatch {
 export async function watchFence(options: WatchOptions): Promise<FenceWatch> {
   const tally = createTally();
   const state: LookState = {
+    spec: options.spec,
     isClosed: false,
     repairs: 0,
     recent: [],
@@ -48,10 +51,8 @@ export async function watchFence(options: WatchOptions): Promise<FenceWatch> {
   }, options.everyMs ?? 1000);
   return {
     look,
-    zero: async () =>
-      await inTurn(async () =>
-        tally.zero(dropsIn(await options.nft.list(options.spec.table), options.spec.table)),
-      ),
+    soon,
+    zero: async () => await inTurn(async () => tally.zero(await readDrops(options.nft, options.spec.table))),
     async stop() {
       state.isOver = true;
       clearInterval(timer);

@@ -54,6 +54,7 @@ export const dropClasses = [
   'other',
   'forward',
   'inbound',
+  'layer2',
 ] as const;
 
 export type DropClass = (typeof dropClasses)[number];

@@ -8,6 +8,7 @@ import {
   fenceCommand,
   planFence,
   type FakeNft,
+  type FenceSpec,
   type WatchedNft,
 } from '../../nft/index.ts';
 import { run } from '../helpers/netns.ts';
@@ -37,6 +38,7 @@ async function fence(
   const io = {
     nft,
     folder: join(dir, 'state'),
+    bridges: { read: async (spec: FenceSpec) => spec },
     stop: () => AbortSignal.abort(),
     out: (text: string) => void (said.out += `${text}\n`),
     err: (text: string) => void (said.err += `${text}\n`),

@@ -295,7 +295,7 @@ t.test(
       changing('counter', 'drop_lateral', (text) => text.replace('"packets":0', '"packets":17')),
     );
     const drops = await readDrops(nft, spec.table);
-    t.equal(drops.size, 13);
+    t.equal(drops.size, 14);
     t.equal(drops.get('lateral'), 17);
     t.equal(drops.get('dns'), 0);
     await removeFence(nft, spec.table);
