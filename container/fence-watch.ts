@@ -27,19 +27,20 @@ export async function keepWatch(
       open: async () => void (await raiseLink(names)),
     },
     report: async (report) => void (await proxy.admin.put('/fence', report)),
-    news: (event) => voice.tell(asRunEvent(event)),
+    news: (event) => {
+      if (event.event !== 'followed') voice.tell(asRunEvent(event)); // a run has no bridge to follow
+    },
   });
   await resources.add({ name: 'fence watch', release: async () => await watch.stop() });
   return watch;
 }
 
-function asRunEvent(event: WatchEvent): RunEvent {
+function asRunEvent(event: Exclude<WatchEvent, { event: 'followed' }>): RunEvent {
   if (event.event === 'opened')
     return {
       event: 'fence_restored',
       message: 'the fence is as planned again, and the link is up',
     };
-  if (event.event === 'followed') return { event: 'fence_restored', message: 'the fence follows its bridge' };
   const what = `the fence is not as planned: ${event.problems.join('; ')}`;
   return event.event === 'repaired'
     ? { event: 'fence_repaired', message: `${what}; it was put back in ${event.ms} ms, and tunnels were cut` }
