@@ -115,6 +115,7 @@ async function probesOf({ a, b }: Lan): Promise<readonly Probe[]> {
     ['a frame with a VLAN tag', '8100', toB, `00010800${syn.replace('30390c38', '30400c38')}`],
     ['LLDP', '88cc', 'broadcast', '0207'],
     ['ARP for another member', '0806', 'broadcast', ask],
+    ['ARP for the proxy, which nobody else need hear', '0806', 'broadcast', ask.replace(/0b$/, '02')],
     ["ARP that claims the proxy's address", '0806', toB, lie],
     ['a packet for the proxy in a frame for another', '0800', toB, syn],
   ];
