@@ -84,7 +84,7 @@ interface Sight {
   readonly others: readonly string[];
 }
 
-async function see(look: Look): Promise<Sight> {
+async function see(look: Look, isSecond = false): Promise<Sight> {
   const { nft, tally, state } = look;
   try {
     const ours = await compareNow(look);
@@ -97,7 +97,8 @@ async function see(look: Look): Promise<Sight> {
     return { ours, others: state.bypasses };
   } catch (error) {
     state.foreignDue = 0;
-    return { ours: [], others: [messageOf(error)] };
+    // Rules that change while they are listed may fail one listing, hardly two.
+    return isSecond ? { ours: [], others: [messageOf(error)] } : await see(look, true);
   }
 }
 
