@@ -30,8 +30,11 @@ const subcommands: readonly Subcommand[] = [
   },
   {
     name: 'fence',
-    summary: 'plan, apply, verify or remove the kernel fence by hand',
-    load: async () => (await import('../nft/index.ts')).fenceCommand(),
+    summary: 'plan, apply, confirm, verify, watch or remove the kernel fence by hand',
+    load: async ({ environment }) => {
+      const { fenceCommand, fenceIo } = await import('../nft/index.ts');
+      return fenceCommand(fenceIo(environment));
+    },
   },
   {
     name: 'probe',

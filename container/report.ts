@@ -46,6 +46,7 @@ export interface RunEvent {
     | 'timeout'
     | 'interrupted'
     | 'proxy_died'
+    | 'fence_repaired'
     | 'fence_broken'
     | 'fence_restored'
     | 'policy_reloaded'

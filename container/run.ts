@@ -4,6 +4,7 @@ import { buildBoundary, takePlace } from './boundary.ts';
 import { closeInherited } from './descriptors.ts';
 import { auditSize, type AuditSpan } from './denied.ts';
 import { sandboxEnvironment } from './environment.ts';
+import type { FenceReport } from '../nft/index.ts';
 import { keepWatch } from './fence-watch.ts';
 import { probeCount, refuseUnlessPassed, type GateRecord } from './gate/index.ts';
 import { leaveNote, recordGate } from './launch-gate.ts';
@@ -91,8 +92,9 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const [gate, note] = await Promise.all([recordGate({ ...task, occasion: 'launch' }), oldNodeNote()]);
   refuseUnlessPassed(gate.probes);
   const audit = { start: auditStart, command: await auditSize(options.audit) };
-  await fence.zero();
-  await keepWatch({ names, fence, proxy }, context);
+  const watch = await keepWatch({ names, fence, proxy }, context);
+  await watch.zero(); // packets of the launch gate are not the command's
+  refuseBroken(await watch.look());
   context.onReload(async () => await reload({ options, files, proxy, voice: context.voice }));
 
   context.stop.throwIfAborted();
@@ -119,8 +121,15 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     { timeoutMs: options.timeoutMs, stop: context.stop },
     context.voice,
   );
-  const { drops } = await fence.state().catch(() => ({ drops: {} }));
+  const { drops } = await watch.look();
   return { ...outcome, policy: policy.digest, gate, drops, startedAt, audit };
+}
+
+/** Also when the table itself is whole: rules of others may lead around it. */
+function refuseBroken({ ok, problems }: FenceReport): void {
+  if (ok) return;
+  const help = 'take the rules away that it names, or run on another machine';
+  throw new RunRefused('boundary', `the fence does not hold: ${problems.join('; ')}`, help);
 }
 
 async function chooseBackend(): Promise<Backend> {

@@ -2,13 +2,15 @@
 export { applyFence, removeFence } from './apply.ts';
 export { counterOf, dropClasses, type DropClass } from './classes.ts';
 export { createNft, type NftOptions } from './client.ts';
-export { fenceCommand } from './cli.ts';
+export { fenceCommand, fenceIo } from './cli.ts';
 export { digestFence } from './digest.ts';
-export { readDrops } from './drops.ts';
+export { readDrops, type Drops } from './drops.ts';
 export { FenceError, type FenceErrorCode } from './errors.ts';
 export { createFakeNft, type FakeNft } from './fake.ts';
 export { planFence } from './fence.ts';
 export type { NftObject } from './objects.ts';
 export type { FenceSpec, Sandbox } from './spec.ts';
-export type { Nft, Transaction } from './transaction.ts';
+export type { Nft, Transaction, WatchedNft } from './transaction.ts';
 export { verifyFence } from './verify.ts';
+export { watchFence, type FenceWatch } from './watch.ts';
+export type { FenceReport, WatchEvent } from './watch-look.ts';

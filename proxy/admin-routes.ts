@@ -18,7 +18,12 @@ export interface AdminParts {
     readonly state: PolicyFacts;
     reload(): Promise<unknown>;
   };
-  readonly table: { list(): readonly unknown[] | Promise<readonly unknown[]>; readonly size: number };
+  readonly table: {
+    list(): readonly unknown[] | Promise<readonly unknown[]>;
+    readonly size: number;
+    /** Cuts every tunnel there is. */
+    severAll(reason: 'fence_broken'): unknown;
+  };
   readonly audit: Pick<Audit, 'state' | 'reopen'> & { probe(): unknown };
   readonly metrics: Pick<Metrics, 'fence' | 'gate' | 'text' | 'contentType'>;
   readonly isDraining: () => boolean;
@@ -117,6 +122,8 @@ function putFence(parts: AdminParts, fence: Fence, body: string): AdminAnswer {
   }
   fence.report = report;
   parts.metrics.fence(report);
+  // Whoever stood outside of the fence for a moment keeps nothing of it.
+  if (!report.ok) parts.table.severAll('fence_broken');
   return { status: 200, body: { status: 'ok' } };
 }
 
@@ -144,10 +151,11 @@ const maxProblems = 100;
 function readFenceReport(text: string): FenceReport | undefined {
   const value = parseObject(text);
   if (value === undefined) return undefined;
-  const { ok, problems, drops, ...rest } = value;
+  const { ok, problems, drops, repairs = 0, ...rest } = value;
   if (Object.keys(rest).length > 0 || typeof ok !== 'boolean' || !isTextList(problems)) return undefined;
   const counts = readDrops(drops);
-  return counts && { ok, problems: problems.slice(0, maxProblems), drops: counts };
+  if (counts === undefined || !isCount(repairs)) return undefined;
+  return { ok, problems: problems.slice(0, maxProblems), drops: counts, repairs };
 }
 
 function readDrops(drops: unknown): FenceReport['drops'] | undefined {
@@ -161,8 +169,8 @@ function isDropClass(name: string): boolean {
   return dropClasses.some((known) => known === name);
 }
 
-function isCount(value: unknown): boolean {
-  return Number.isSafeInteger(value) && Number(value) >= 0;
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
 function isTextList(value: unknown): value is string[] {

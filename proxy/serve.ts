@@ -1,6 +1,6 @@
 // One accepted client, from accept to audit line: the only place that catches, and where every client gets its one close event.
 // Knows no wire protocol and no policy.
-import type { FailureCode } from '../policy/index.ts';
+import type { FailureCode, Reason } from '../policy/index.ts';
 import type { Conn } from './conn/index.ts';
 import { formatEndpoint } from './endpoint.ts';
 import { ProxyError } from './errors.ts';
@@ -74,7 +74,7 @@ function failed(code: FailureCode, inbound: Inbound | undefined, tunnel: Tunnel,
 function stopped(end: TunnelEnd, inbound: Inbound | undefined, tunnel: Tunnel, deps: Deps): TunnelEnd {
   const { decision, policy } = tunnel;
   if (end.cause === 'severed' && decision !== undefined && policy !== undefined) {
-    const why = denied(decision, end.reason === 'draining' ? 'draining' : 'policy_changed');
+    const why = denied(decision, cutReason(end.reason));
     guarded(
       () => inbound?.refuse(refusalOf(policy, why, deps.settings, tunnel.request?.target)),
       tunnel,
@@ -82,6 +82,11 @@ function stopped(end: TunnelEnd, inbound: Inbound | undefined, tunnel: Tunnel, d
     );
   }
   return end;
+}
+
+/** A reload severs with the reason of the new verdict; the client is told that the policy changed. */
+function cutReason(reason: string | null): Reason {
+  return reason === 'draining' || reason === 'fence_broken' ? reason : 'policy_changed';
 }
 
 /** Lets a refused client read what it was told; whoever was told nothing is closed at once. */

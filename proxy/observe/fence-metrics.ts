@@ -1,13 +1,26 @@
-// What the runner reports of the kernel fence, as metrics: drops that never go back, and the probes of the gate. Does not read the kernel.
+// What is reported of the kernel fence, as metrics: what its watch counts, which never goes back, and the probes of the gate. Does not read the kernel.
 import type { Counter, Gauge } from 'prom-client';
 import { dropClasses, gateResults, type FenceReport, type GateReport } from './metric-table.ts';
 
+/** The four series of the fence. */
+export interface FenceSeries {
+  readonly drops: Counter;
+  readonly ok: Gauge;
+  readonly breaks: Counter;
+  readonly repairs: Counter;
+}
+
 /** Takes each report; series of all classes exist from the start. */
-export function countFence(drops: Counter, ok: Gauge): (report: FenceReport) => void {
+export function countFence({ drops, ok, breaks, repairs }: FenceSeries): (report: FenceReport) => void {
   const seen = new Map<string, number>();
+  const last = { ok: true, repairs: 0 };
   for (const name of dropClasses) drops.labels({ class: name }).inc(0);
   return (report) => {
     ok.set(report.ok ? 1 : 0);
+    if (last.ok && !report.ok) breaks.inc();
+    last.ok = report.ok;
+    repairs.inc(growth(last.repairs, report.repairs));
+    last.repairs = report.repairs;
     for (const name of dropClasses) {
       const now = report.drops[name];
       if (now === undefined) continue;
@@ -17,7 +30,7 @@ export function countFence(drops: Counter, ok: Gauge): (report: FenceReport) => 
   };
 }
 
-/** A kernel counter that fell was made anew with its table: what it shows has all been dropped since. */
+/** A count that fell was begun anew, with its table or its watch: what it shows has all been since. */
 function growth(before: number, now: number): number {
   return now >= before ? now - before : now;
 }

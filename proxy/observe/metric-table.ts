@@ -54,6 +54,7 @@ export const dropClasses = [
   'other',
   'forward',
   'inbound',
+  'layer2',
 ] as const;
 
 export type DropClass = (typeof dropClasses)[number];
@@ -64,6 +65,8 @@ export interface FenceReport {
   /** What differs from the fence that was asked for, in words; empty when it holds. */
   readonly problems: readonly string[];
   readonly drops: Readonly<Partial<Record<DropClass, number>>>;
+  /** How often the watch has put the fence back so far. */
+  readonly repairs: number;
 }
 
 /** `silent`: its event loop stands still. `stopped`: it ended and is to be replaced. */
@@ -142,10 +145,16 @@ export const metricTable: readonly MetricRow[] = [
   metric(
     'sallyport_fence_drops_total',
     'counter',
-    'Packets the kernel dropped, as last reported by the runner; stays 0 without a fence.',
+    'Packets the kernel dropped, as last reported by the watch; stays 0 without a fence.',
     { class: dropClasses },
   ),
-  metric('sallyport_fence_ok', 'gauge', '1 when the runner last found the kernel fence as planned, else 0.'),
+  metric('sallyport_fence_ok', 'gauge', '1 when the watch last found the kernel fence as planned, else 0.'),
+  metric(
+    'sallyport_fence_breaks_total',
+    'counter',
+    'Times the fence was found not as planned; each cut every tunnel.',
+  ),
+  metric('sallyport_fence_repairs_total', 'counter', 'Times the watch put the fence back.'),
   metric(
     'sallyport_gate_probes_total',
     'counter',

@@ -99,10 +99,12 @@ export function createMetrics(sources: MetricSources): Metrics {
       lives.observe(seconds);
     },
     bug: (stage) => bugs.get(stage)?.inc(),
-    fence: countFence(
-      counter(registry, 'sallyport_fence_drops_total'),
-      gauge(registry, 'sallyport_fence_ok'),
-    ),
+    fence: countFence({
+      drops: counter(registry, 'sallyport_fence_drops_total'),
+      ok: gauge(registry, 'sallyport_fence_ok'),
+      breaks: counter(registry, 'sallyport_fence_breaks_total'),
+      repairs: counter(registry, 'sallyport_fence_repairs_total'),
+    }),
     json: async () => await registry.getMetricsAsJSON(),
     gate: countGate(
       counter(registry, 'sallyport_gate_probes_total'),

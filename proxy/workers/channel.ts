@@ -67,6 +67,7 @@ export class AskingEnd {
     start: new Map(),
     enforce: new Map(),
     snapshot: new Map(),
+    cut: new Map(),
     tunnels: new Map(),
     probe: new Map(),
     reopen: new Map(),

@@ -87,6 +87,11 @@ export function fleetTunnels(board: Board, fleet: Fleet): AdminParts['table'] {
     get size() {
       return board.addon.held(board.handle, 0);
     },
+    /** A worker that does not do it is replaced, which cuts them as well. */
+    severAll(reason) {
+      for (const member of fleet.present)
+        void member.ask('cut', { reason }, lookMs).catch(() => member.kill('it did not cut its tunnels'));
+    },
   };
 }
 

@@ -37,6 +37,8 @@ export interface Questions {
   /** Answered when what the policy does not admit is severed: how many there were. */
   readonly enforce: { ask: PolicyHead; answer: number };
   readonly snapshot: { ask: null; answer: Snapshot };
+  /** Cuts every tunnel: how many there were. */
+  readonly cut: { ask: { readonly reason: 'fence_broken' }; answer: number };
   readonly tunnels: { ask: null; answer: readonly TunnelInfo[] };
   /** Tries whether the audit can be written. */
   readonly probe: { ask: null; answer: Snapshot };

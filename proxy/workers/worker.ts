@@ -46,6 +46,7 @@ function serveParent(): void {
       return await enforce(await started, { text, ...head });
     },
     snapshot: async () => await snapshotOf(await started),
+    cut: async ({ reason }) => (await started).plane.table.severAll(reason),
     tunnels: async () => (await started).plane.table.list(),
     async probe() {
       const serving = await started;

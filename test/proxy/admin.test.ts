@@ -167,6 +167,7 @@ t.test('a fence report is taken in its exact shape only', async (t) => {
     { ...good, drops: null },
     { ...good, extra: 1 },
     { ...good, problems: 'none' },
+    { ...good, repairs: -1 },
     { problems: [], drops: {} },
     [],
     'x',
@@ -209,6 +210,15 @@ t.test('a gate report is taken in its exact shape only, and each adds to the las
       ?.join(),
     metrics.match(/^sallyport_gate.*$/gm)?.join(),
   );
+});
+
+t.test('a report of a broken fence cuts every tunnel, one of a whole fence none', async (t) => {
+  const { client, parts } = await rig(t);
+  await client.put('/fence', { ok: true, problems: [], drops: {}, repairs: 0 });
+  t.same(parts.facts.severed, []);
+  await client.put('/fence', { ok: false, problems: ['gone'], drops: {}, repairs: 1 });
+  t.same(parts.facts.severed, ['fence_broken']);
+  t.match(await client.get('/metrics'), { body: /^sallyport_fence_repairs_total 1$/m });
 });
 
 t.test('a body of more than 64 KiB is refused without being read', async (t) => {
