@@ -94,7 +94,8 @@ export interface Observe {
   /** Never throws: a line that cannot be written now is kept, up to a bound, and counted when it is lost. */
   closed(event: CloseEvent): void;
   stage(stage: Stage, seconds: number): void;
-  bytes(direction: 'up' | 'down', count: number): void;
+  /** Payload bytes that went across since the last call. One function for all tunnels, bound. */
+  readonly crossed: (up: number, down: number) => void;
   tunnelOpened(): void;
   tunnelClosed(seconds: number): void;
   /** Puts on record at once what waits for the end of the turn. */

@@ -219,7 +219,7 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
     },
     flush() {},
     stage() {},
-    bytes() {},
+    crossed() {},
     tunnelOpened() {},
     tunnelClosed() {},
   };

@@ -100,8 +100,8 @@ t.test('a tunnel counts up and down, its bytes and times, and a bug keeps its st
   observe.tunnelOpened();
   observe.tunnelOpened();
   observe.tunnelClosed(2);
-  observe.bytes('up', 5);
-  observe.bytes('down', 7);
+  observe.crossed(5, 0);
+  observe.crossed(0, 7);
   observe.stage('sniff', 0.02);
   observe.bug(new Error('assertion'), 'relay');
   const found = await read();
