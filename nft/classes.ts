@@ -50,6 +50,11 @@ export const dropClasses: readonly { readonly name: DropClass; readonly sentence
   },
 ];
 
+/** The classes of a sandbox that has a link of its own, as runs have. */
+export const linkClasses: readonly DropClass[] = dropClasses
+  .map(({ name }) => name)
+  .filter((name) => name !== 'layer2');
+
 export type CounterName = `drop_${DropClass}`;
 
 /** Name of a class's counter in the table. Prefixed because nft 1.0.6 takes a counter called `udp` or `icmp` for the protocol. */

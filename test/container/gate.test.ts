@@ -16,7 +16,7 @@ import { waysOf } from '../../container/gate/unrouted.ts';
 import { namesOf } from '../../container/names.ts';
 import { RunRefused } from '../../container/refusal.ts';
 import { slotAt } from '../../container/slot.ts';
-import { dropClasses } from '../../nft/index.ts';
+import { linkClasses } from '../../nft/index.ts';
 import { needs } from '../helpers/needs.ts';
 
 const replied = (reply: string): ProbeAnswer => ({ id: 'x', outcome: 'replied', reply });
@@ -88,7 +88,7 @@ t.test('a whole boundary passes: every probe was tried and every one is counted'
 t.test('the table has a probe for each class of the fence, and each kind of way out', async (t) => {
   const met = new Set(probes.map(({ meets }) => meets));
   t.same(
-    dropClasses.filter(({ name }) => !met.has(name)),
+    linkClasses.filter((name) => !met.has(name)),
     [],
   );
   t.equal(new Set(probes.map(({ packet }) => packet.protocol)).size, 14, 'protocols');
