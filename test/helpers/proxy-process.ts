@@ -48,6 +48,8 @@ export async function runSallyport(
   );
 }
 
+const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
 /** Hosts come from the hosts file alone. */
 const noDns = ['--resolver', '127.0.0.1:9', '--dns-timeout-ms', '200'];
 
@@ -56,11 +58,13 @@ export async function startProxyProcess(
   t: Test,
   args: readonly string[],
   dns: readonly string[] = noDns,
+  wrap: (argv: readonly string[]) => readonly string[] = (argv) => argv,
 ): Promise<ProxyProcess> {
-  const all = [entry, 'proxy', '--ready-fd', '3', ...dns, ...args];
-  const child = spawn(process.execPath, all, {
+  const all = [process.execPath, entry, 'proxy', '--ready-fd', '3', ...dns, ...args];
+  const [program = '', ...words] = wrap(all);
+  const child = spawn(program, words, {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
-    env: relayUnderTest,
+    env: { ...(program === process.execPath ? {} : { PATH: systemPath }), ...relayUnderTest },
   });
   const ended = endOf(child);
   t.teardown(async () => {

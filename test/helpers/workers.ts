@@ -39,6 +39,7 @@ export async function startWorkersProxy(
   policy = '{}',
   dns?: readonly string[],
   mode = 0o700,
+  wrap?: (argv: readonly string[]) => readonly string[],
 ): Promise<WorkersProxy> {
   const echo = await startEcho(t);
   const folder = await policyFolder(t, policy);
@@ -48,7 +49,7 @@ export async function startWorkersProxy(
   const own = ['--policy', folder.policy, '--hosts', folder.hosts, '--audit', audit, '--admin', admin];
   const listen = ['--listen', '127.0.0.1:0', '--metrics', '127.0.0.1:0'];
   const all = [...own, ...listen, ...service, '--workers', '2', ...args];
-  const proxy = await startProxyProcess(t, all, dns);
+  const proxy = await startProxyProcess(t, all, dns, wrap);
   // So that the next ones to be ready are those that replace others.
   await proxy.logged('worker ready');
   await proxy.logged('worker ready');

@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadWorkersAddon } from '../../../proxy/workers/addon.ts';
+import { fromOpenPlace } from '../../helpers/as-nobody.ts';
 import { assertAuditLines } from '../../helpers/audit.ts';
 import { closed, connectHead, dialProxy, readReply, type Reply } from '../../helpers/proxy-client.ts';
 import { runSallyport } from '../../helpers/proxy-process.ts';
@@ -202,7 +203,14 @@ t.test(
   'as root the workers are the user that was told, and write to an audit that only root may open',
   { skip: skip || (process.getuid?.() !== 0 && 'not root') },
   async (t) => {
-    const proxy = await startWorkersProxy(t, ['--user', '65534:65534'], '{}', undefined, 0o755);
+    const proxy = await startWorkersProxy(
+      t,
+      ['--user', '65534:65534'],
+      '{}',
+      undefined,
+      0o755,
+      fromOpenPlace,
+    );
     for (const pid of proxy.pids()) {
       const status = readFileSync(`/proc/${pid}/status`, 'utf8');
       t.match(status, /^Uid:(\t65534){4}$/mu);
