@@ -1,4 +1,5 @@
 // Connections by the native engine: hands its events to whom they concern. Reads no meaning into any byte.
+import { closeSync } from 'node:fs';
 import type { Address } from '../../policy/index.ts';
 import { unmapped, type Endpoint } from '../endpoint.ts';
 import { eventFields, eventTypes, type ConnAddon } from './addon.ts';
@@ -40,7 +41,10 @@ class NativeNetwork implements Network {
     const fd = given ?? addon.bind(address, port, false, backlog);
     if (fd < 0) throw listenError(-fd, address, port);
     const id = addon.listen(engine, fd, firstBytes);
-    if (id < 0) throw listenError(-id, address, port);
+    if (id < 0) {
+      closeSync(fd);
+      throw listenError(-id, address, port);
+    }
     this.#listeners.set(id, on);
     this.#hold();
     const close = (): void => {

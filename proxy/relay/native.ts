@@ -1,5 +1,5 @@
 // Hands the descriptors of a tunnel to the splice threads and tells its end. From then on JavaScript sees no byte and keeps no socket; a tunnel
-// whose descriptors cannot be had is carried by the JavaScript relay.
+// whose descriptors cannot be given away yet is carried by the JavaScript relay.
 import type { Reason } from '../../policy/index.ts';
 import type { Engine, RelayAddon } from './addon.ts';
 import { createJavascriptRelay } from './javascript.ts';
