@@ -67,6 +67,11 @@ export class Tunnel {
     start.client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
   }
 
+  /** How it asked; until it has, what its door takes it for. */
+  get mode(): Mode {
+    return this.request?.mode ?? this.start.mode;
+  }
+
   /** Aborted when the client is gone, or when the tunnel is severed before it is open. */
   get signal(): AbortSignal {
     return this.#stop.signal;

@@ -1,5 +1,7 @@
 // What a request head asks for, and with which HTTP status it is turned away when it asks for nothing we serve. Opens nothing.
 import { parseTarget, type Target } from '../../policy/index.ts';
+import { malformed, readAuthority } from './authority.ts';
+import type { HttpFault } from './http-refusal.ts';
 import type { ReadHead } from './read-head.ts';
 import type { Field, RequestHead } from './request-head.ts';
 
@@ -7,13 +9,6 @@ import type { Field, RequestHead } from './request-head.ts';
 export interface Asked {
   readonly target: Target;
   readonly answer?: HttpFault;
-}
-
-export interface HttpFault {
-  readonly status: number;
-  readonly statusText: string;
-  /** Header lines, without line ends. */
-  readonly headers?: readonly string[];
 }
 
 const faults = {
@@ -52,13 +47,9 @@ function askedByHead(head: RequestHead): Asked {
   if (head.method !== 'CONNECT') return { target: notConnect(head.target), answer: faults.method };
   // Beyond ASCII it is refused whatever it is; read as UTF-8 it can be told its ACE spelling.
   const authority = Buffer.from(head.target, 'latin1').toString();
-  const target = withoutUserinfo(parseTarget(authority), authority);
+  const target = readAuthority(authority);
   const problem = target.kind === 'malformed' ? undefined : fieldProblem(head.fields, target);
   return { target: problem === undefined ? target : malformed(problem, sendConnect, head.target) };
-}
-
-function malformed(problem: string, help: string, shown: string = ''): Target {
-  return { kind: 'malformed', shown, problem, help };
 }
 
 /** Shows the host of an absolute-form target; never its path, query or userinfo. */
@@ -70,12 +61,6 @@ function notConnect(target: string): Target {
     sendConnect,
     shown,
   );
-}
-
-/** An authority is refused for its `@` anyway; what stands before it may be a password, so nothing shows it. */
-function withoutUserinfo(target: Target, authority: string): Target {
-  if (target.kind !== 'malformed' || !authority.includes('@')) return target;
-  return malformed('there is an `@` in the authority', 'send `host:port`, without a user', target.shown);
 }
 
 /**

@@ -3,7 +3,7 @@ import type { Policy, CompiledService } from '../../policy/index.ts';
 import type { ProxySettings } from '../config.ts';
 import { formatEndpoint } from '../endpoint.ts';
 import type { Deps, Door } from '../types.ts';
-import { connectDoor } from './connect.ts';
+import { proxyDoor } from './proxy-port.ts';
 import { serviceDoor } from './service.ts';
 
 /** One port to open: where, what for, and the door behind it. */
@@ -21,7 +21,7 @@ export function listens(
   policy: () => Policy,
 ): Listen[] {
   return [
-    ...settings.listen.map((at) => ({ name: 'connect', at, door: connectDoor(deps) })),
+    ...settings.listen.map((at) => ({ name: 'connect', at, door: proxyDoor(deps) })),
     ...servicePorts(settings.serviceListen, [...policy().services.values()]).map(({ at, service }) => ({
       name: service.name,
       at,

@@ -10,6 +10,7 @@ import { decide, parseTarget } from '../../policy/index.ts';
 import { fuzzParameters } from '../helpers/fuzz.ts';
 import { startOrigin } from '../helpers/origin.ts';
 import { startTestProxy, type TestProxy } from '../helpers/proxy.ts';
+import { nameRequest, socksConnect } from '../helpers/socks.ts';
 
 const count = Number(process.env['SALLYPORT_DIFFERENTIAL_TARGETS'] ?? (process.env['CI'] ? 10_000 : 1500));
 const inFlight = 64;
@@ -106,6 +107,29 @@ const hostOnly = fc.oneof(
 );
 const target = fc.tuple(hostOnly, port).map(([host, at]) => `${host}:${at}`);
 
+/** What the proxy puts on record for each target that comes over SOCKS5, by the address of the client that asked. */
+async function socksVerdicts(proxy: TestProxy, targets: readonly string[]): Promise<(string | undefined)[]> {
+  const asked = await mapInFlight(targets, async (one) => {
+    const [host, port] = splitTarget(one) ?? [];
+    if (host === undefined || port === undefined) return undefined;
+    const { socket, reply, peer } = await socksConnect(proxy.port, nameRequest(host, port));
+    socket.destroy();
+    return { peer, isAllowed: reply === 0 };
+  });
+  await proxy.closed(asked.filter((one) => one !== undefined).length);
+  const said = new Map(proxy.decisions.map(({ peer, verdict, reason }) => [peer, `${verdict} ${reason}`]));
+  return asked.map((one) => one && (one.isAllowed ? 'allow rule_matched' : said.get(one.peer)));
+}
+
+/** A target as SOCKS5 says it: the port is a number there, and a name has a length. Undefined for what it has no way to say. */
+function splitTarget(text: string): [host: string, port: number] | undefined {
+  const at = text.lastIndexOf(':');
+  const port = text.slice(at + 1);
+  const host = text.slice(0, at);
+  const isSaid = String(Number(port)) === port && /^\d+$/u.test(port) && Number(port) < 65_536;
+  return isSaid && host.length > 0 && Buffer.byteLength(host) < 256 ? [host, Number(port)] : undefined;
+}
+
 /** What the proxy does with a target that comes over the wire. */
 async function liveVerdict(proxy: TestProxy, authority: string): Promise<string> {
   const { status, headers, socket } = await proxy.connect(authority);
@@ -154,6 +178,21 @@ t.test(`policy check and the live proxy agree on ${count} random targets`, async
     t.ok(seen.has(verdict), `${verdict} is among the targets`);
   }
   await proxy.closed(count);
+  t.same(proxy.bugs, []);
+});
+
+t.test('SOCKS5 gives the same verdict and reason for every target that it has a way to say', async (t) => {
+  const origin = await startOrigin(t, (socket) => void socket.resume());
+  const proxy = await startTestProxy(t, { policy, origin: origin.port });
+  const { seed } = fuzzParameters();
+  const targets = fc.sample(target, { numRuns: count, ...(seed === undefined ? {} : { seed }) });
+  const said = await socksVerdicts(proxy, targets);
+  const compared = targets.flatMap((one, i) =>
+    said[i] === undefined ? [] : [{ target: one, socks5: said[i], check: checkedVerdict(proxy, one) }],
+  );
+  t.same(compared.filter(({ socks5, check }) => socks5 !== check).slice(0, 10), []);
+  t.ok(compared.length > count / 2, 'most targets can be said');
+  t.equal(new Set(compared.map(({ check }) => check)).size, 7, 'with seven kinds of answers');
   t.same(proxy.bugs, []);
 });
 
