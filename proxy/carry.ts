@@ -3,6 +3,7 @@
 import { confirm, type Decision, type Grant, type ServerNameFact } from '../policy/index.ts';
 import type { Conn } from './conn/index.ts';
 import type { Dialled } from './dial.ts';
+import { RequestFault } from './errors.ts';
 import { followHello, type Followed } from './hello-retry.ts';
 import { checkStillAdmitted, enter, refuse, spent, type Opening } from './opening.ts';
 import type { RelayEnd } from './relay/index.ts';
@@ -26,9 +27,17 @@ export async function carry(
     if (passed.isSilent) return { cause: 'idle', reason: null };
     checkStillAdmitted(opening);
     return await relay(upstream, passed, granted, opening);
+  } catch (error) {
+    if (!(error instanceof RequestFault)) throw error;
+    return await refuse(malformed(granted.decision, error.message), opening);
   } finally {
     upstream.reset();
   }
+}
+
+/** What followed an admitted request was not what its head had said. */
+function malformed(decision: Decision, detail: string): Decision {
+  return { ...decision, verdict: 'deny', reason: 'request_malformed', rule: null, detail };
 }
 
 /** What the relay has to begin with. */
@@ -36,10 +45,10 @@ type Passed = Pick<Followed, 'sent' | 'isSilent'>;
 
 const nothingSent = { sent: { up: 0, down: 0 }, isSilent: false } as const;
 
-/** Gate 3, for the first hello and for a second one if the server asks for it. A service is opaque and has no such gate. */
+/** Gate 3, for the first hello and for a second one if the server asks for it. A service is opaque and has no such gate; plain HTTP was judged by all it says. */
 async function passHello(upstream: Conn, granted: Grant, opening: Opening): Promise<Passed | Decision> {
   const { inbound, tunnel, deps } = opening;
-  if (granted.decision.protocol === 'tcp') return nothingSent;
+  if (granted.decision.protocol !== 'tls') return nothingSent;
   const first = await firstHello(granted, opening);
   if ('verdict' in first) return first;
   checkStillAdmitted(opening);
@@ -100,7 +109,8 @@ async function relay(upstream: Conn, { sent }: Passed, granted: Grant, opening: 
   try {
     const { client } = inbound;
     const budget = { idleTimeoutMs, maxUpBytes, maxDownBytes };
-    const handle = deps.relay.open({ client, upstream, sent, ...budget, onBytes: counter(deps) });
+    const way = { upstream, sent, ...budget, onBytes: counter(deps) };
+    const handle = inbound.exchange?.({ ...way, relay: deps.relay }) ?? deps.relay.open({ ...way, client });
     tunnel.carry(handle);
     return endOf(await handle.done);
   } finally {

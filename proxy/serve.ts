@@ -16,12 +16,32 @@ const lingerMs = 1000;
 
 /** Serves `client` to its end. Never rejects. */
 export async function serve(client: Conn, door: Door, principalOf: PrincipalOf, deps: Deps): Promise<void> {
+  let turn: Door | undefined = door;
+  while (turn !== undefined) turn = await serveOnce(client, turn, principalOf, deps);
+}
+
+/** One request to its end. The door of the next one on the same connection, if there may be one. */
+async function serveOnce(
+  client: Conn,
+  door: Door,
+  principalOf: PrincipalOf,
+  deps: Deps,
+): Promise<Door | undefined> {
   const tunnel = accept(client, door, principalOf, deps);
   deps.table.enter(tunnel);
-  const end = await attend(tunnel, door, deps);
-  await farewell(tunnel, deps);
+  const { end, next } = await attend(tunnel, door, deps);
+  if (next === undefined) await farewell(tunnel, deps);
+  else tunnel.forgetClient();
   deps.table.leave(tunnel);
-  guarded(() => recordClose(end, tunnel, deps), tunnel, deps);
+  // A kept-alive client that asks for nothing more has its close events already.
+  const hasAsked = tunnel.request !== undefined || door.isAgain !== true;
+  if (hasAsked) guarded(() => recordClose(end, tunnel, deps), tunnel, deps);
+  return next;
+}
+
+interface Attended {
+  readonly end: TunnelEnd;
+  readonly next?: Door | undefined;
 }
 
 function accept(client: Conn, { mode }: Door, principalOf: PrincipalOf, { clock }: Deps): Tunnel {
@@ -38,18 +58,21 @@ function accept(client: Conn, { mode }: Door, principalOf: PrincipalOf, { clock 
 
 const clientGone: TunnelEnd = { cause: 'client_gone', reason: null };
 
-async function attend(tunnel: Tunnel, door: Door, deps: Deps): Promise<TunnelEnd> {
+async function attend(tunnel: Tunnel, door: Door, deps: Deps): Promise<Attended> {
   const { client, peer, listener, principal } = tunnel.start;
   let inbound: Inbound | undefined;
   // It reset the connection before we took it: nobody is there to be judged, and nobody can say who it was.
-  if (client.isGone || client.peer.address === '') return clientGone;
+  if (client.isGone || client.peer.address === '') return { end: clientGone };
   try {
     inbound = await door.receive(client, { peer, listener, principal, signal: tunnel.signal });
-    deps.observers.stage('head', tunnel.ageMs / 1000);
-    if (inbound === undefined) return clientGone;
-    return await open(inbound, tunnel, deps);
+    if (inbound === undefined) return { end: clientGone };
+    // How long a kept-alive client thought about its next request is nobody's delay.
+    if (door.isAgain === true) tunnel.restartClock();
+    else deps.observers.stage('head', tunnel.ageMs / 1000);
+    const end = await open(inbound, tunnel, deps);
+    return { end, next: inbound.next?.() };
   } catch (error) {
-    return fail(error, inbound, tunnel, deps);
+    return { end: fail(error, inbound, tunnel, deps) };
   }
 }
 

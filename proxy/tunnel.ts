@@ -57,14 +57,16 @@ export class Tunnel {
   address: Address | undefined;
   /** What crossed before the relay took over: the hello, and a server's wish for another. */
   sent: { readonly up: number; readonly down: number } = { up: 0, down: 0 };
+  /** For a client that goes on: what becomes of it is no longer this tunnel's. */
+  readonly forgetClient: () => void;
   readonly #stop = new AbortController();
-  readonly #startedAt = performance.now();
+  #startedAt = performance.now();
   #stopped: TunnelEnd | undefined;
   #relay: RelayHandle | undefined;
 
   constructor(start: TunnelStart) {
     this.start = start;
-    start.client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
+    this.forgetClient = start.client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
   }
 
   /** How it asked; until it has, what its door takes it for. */
@@ -85,6 +87,11 @@ export class Tunnel {
   /** ms since accept. */
   get ageMs(): number {
     return performance.now() - this.#startedAt;
+  }
+
+  /** Its time begins now. */
+  restartClock(): void {
+    this.#startedAt = performance.now();
   }
 
   /** Payload bytes carried so far. */

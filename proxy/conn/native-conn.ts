@@ -160,6 +160,12 @@ export class NativeConn implements Conn {
     if (!isAlive) this.reset();
   }
 
+  get isCongested(): boolean {
+    return !this.#outbox.isEmpty;
+  }
+
+  readonly onRoom = (listener: () => void): void => this.#outbox.onRoom(listener);
+
   end(bytes: Buffer | string): void {
     if (this.#isEnded) return;
     this.write(bytes);

@@ -13,3 +13,11 @@ export function readAuthority(authority: string, defaultPort?: number): Target {
   // Refused for its `@` anyway; what stands before it may be a password, so nothing shows it.
   return malformed('there is an `@` in the authority', 'send `host:port`, without a user', target.shown);
 }
+
+/** The same host, in its canonical spelling, and the same port. Nothing malformed is the same as anything. */
+export function isSameTarget(a: Target, b: Target): boolean {
+  if (a.kind === 'name' && b.kind === 'name') return a.host === b.host && a.port === b.port;
+  return (
+    a.kind === 'address' && b.kind === 'address' && a.address.text === b.address.text && a.port === b.port
+  );
+}

@@ -5,8 +5,6 @@ import type { Refusal } from '../types.ts';
 export interface HttpFault {
   readonly status: number;
   readonly statusText: string;
-  /** Header lines, without line ends. */
-  readonly headers?: readonly string[];
 }
 
 /** Every part is ours: fixed words, numbers, and JSON, which leaves no line end unescaped. */
@@ -20,7 +18,6 @@ export function httpRefusal(why: Refusal, fault?: HttpFault): string {
     'Content-Type: application/json',
     `Content-Length: ${Buffer.byteLength(body)}`,
     ...(why.retryAfterS === undefined ? [] : [`Retry-After: ${why.retryAfterS}`]),
-    ...(own?.headers ?? []),
     'Connection: close',
   ];
   return `${lines.join('\r\n')}\r\n\r\n${body}`;

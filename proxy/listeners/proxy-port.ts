@@ -6,25 +6,47 @@ import type { Arrival, Deps, Door, Inbound } from '../types.ts';
 import { connectInbound } from './connect.ts';
 import { askedBy } from './connect-target.ts';
 import { readFirst } from './first-bytes.ts';
-import type { HeadLimits } from './read-head.ts';
+import { httpInbound } from './http.ts';
+import { httpAskedBy } from './http-target.ts';
+import { readHead, type HeadLimits, type ReadHead } from './read-head.ts';
 import { receiveSocks5, unreadSocks5 } from './socks5.ts';
 import { socksVersion } from './socks5-frames.ts';
 
 /** The door of one proxy port. A client that has not asked yet counts as one of `connect`. */
-export function proxyDoor({ settings, waiting }: Pick<Deps, 'settings' | 'waiting'>): Door {
-  const { headBytes: maxBytes, headTimeoutMs: timeoutMs } = settings;
+export function proxyDoor(deps: Pick<Deps, 'settings' | 'waiting'>): Door {
+  const again: Door = {
+    mode: 'http',
+    isAgain: true,
+    receive: async (client, arrival) => await inPlace(client, arrival, deps, again, receiveAgain),
+  };
   return {
     mode: 'connect',
-    async receive(client, arrival) {
-      const place = waiting.acquire(arrival.principal?.name ?? '');
-      if (!place.ok) return { ...turnAway(client, arrival), turnedAway: place.reason };
-      try {
-        return await receive(client, arrival, { maxBytes, timeoutMs, signal: arrival.signal });
-      } finally {
-        place.release();
-      }
-    },
+    receive: async (client, arrival) => await inPlace(client, arrival, deps, again, receiveFirst),
   };
+}
+
+/** What is read, and where the client is received after that. */
+interface Reading {
+  readonly limits: HeadLimits;
+  readonly again: Door;
+}
+
+/** Whoever makes a client wait for its request takes a place; without one it is turned away unread. */
+async function inPlace(
+  client: Conn,
+  arrival: Arrival,
+  { settings, waiting }: Pick<Deps, 'settings' | 'waiting'>,
+  again: Door,
+  receive: typeof receiveFirst,
+): Promise<Inbound | undefined> {
+  const place = waiting.acquire(arrival.principal?.name ?? '');
+  if (!place.ok) return { ...turnAway(client, arrival), turnedAway: place.reason };
+  const { headBytes: maxBytes, headTimeoutMs: timeoutMs } = settings;
+  try {
+    return await receive(client, arrival, { limits: { maxBytes, timeoutMs, signal: arrival.signal }, again });
+  } finally {
+    place.release();
+  }
 }
 
 const unread: Target = {
@@ -42,12 +64,31 @@ function turnAway(client: Conn, arrival: Arrival): Inbound {
     : connectInbound(client, arrival, { target: unread });
 }
 
-async function receive(client: Conn, arrival: Arrival, limits: HeadLimits): Promise<Inbound | undefined> {
+async function receiveFirst(
+  client: Conn,
+  arrival: Arrival,
+  { limits, again }: Reading,
+): Promise<Inbound | undefined> {
   const startedAt = performance.now();
   const first = await readFirst(client, limits);
-  if (first.protocol === 'socks5') {
-    const timeoutMs = Math.max(0, limits.timeoutMs - (performance.now() - startedAt));
-    return await receiveSocks5(client, arrival, first.greeting, { ...limits, timeoutMs });
-  }
-  return first.read.kind === 'gone' ? undefined : connectInbound(client, arrival, askedBy(first.read));
+  if (first.protocol === 'http') return httpAsking(client, arrival, first.read, again);
+  const timeoutMs = Math.max(0, limits.timeoutMs - (performance.now() - startedAt));
+  return await receiveSocks5(client, arrival, first.greeting, { ...limits, timeoutMs });
+}
+
+/** A client that was served before speaks HTTP still. */
+async function receiveAgain(
+  client: Conn,
+  arrival: Arrival,
+  { limits, again }: Reading,
+): Promise<Inbound | undefined> {
+  return httpAsking(client, arrival, await readHead(client, limits), again);
+}
+
+/** Any method but CONNECT asks for an exchange; what is no head is told so as a CONNECT is. */
+function httpAsking(client: Conn, arrival: Arrival, read: ReadHead, again: Door): Inbound | undefined {
+  if (read.kind === 'gone') return undefined;
+  return read.kind === 'complete' && read.head.method !== 'CONNECT'
+    ? httpInbound(client, arrival, httpAskedBy(read.head), again)
+    : connectInbound(client, arrival, askedBy(read));
 }

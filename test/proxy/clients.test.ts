@@ -41,11 +41,11 @@ t.test('clients of every kind', async (t) => {
     agent.destroy();
   });
 
-  t.test('http-proxy-agent, which asks for plain HTTP, is told that only CONNECT is served', async (t) => {
+  t.test('http-proxy-agent, which asks for plain HTTP, is told 403 for a rule that is for TLS', async (t) => {
     const asked = getPlain('http://good.test/', { agent: new HttpProxyAgent(url) });
     const [reply] = (await once(asked, 'response')) as [IncomingMessage];
-    t.equal(reply.statusCode, 405);
-    t.match(await text(reply), /use an https URL/);
+    t.equal(reply.statusCode, 403);
+    t.match(await text(reply), /port_not_allowed/);
   });
 
   t.test("undici's ProxyAgent reaches an allowed host and fails on another", async (t) => {
