@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import t from 'tap';
-import { decide, parseTarget } from '../../policy/index.ts';
+import { decide, parseTarget, type Mode } from '../../policy/index.ts';
 import { fuzzParameters } from '../helpers/fuzz.ts';
+import { startHttpOrigin } from '../helpers/http-origin.ts';
 import { startOrigin } from '../helpers/origin.ts';
 import { startTestProxy, type TestProxy } from '../helpers/proxy.ts';
 import { nameRequest, socksConnect } from '../helpers/socks.ts';
@@ -137,8 +138,8 @@ async function liveVerdict(proxy: TestProxy, authority: string): Promise<string>
   return status === 200 ? 'allow rule_matched' : `deny ${headers.get('sallyport-reason')}`;
 }
 
-function checkedVerdict(proxy: TestProxy, authority: string): string {
-  const request = { principal: { name: 'local' }, target: parseTarget(authority), mode: 'connect' } as const;
+function checkedVerdict(proxy: TestProxy, authority: string, mode: Mode = 'connect'): string {
+  const request = { principal: { name: 'local' }, target: parseTarget(authority), mode };
   const decision = decide(proxy.deps.policyStore.current, request);
   return `${decision.verdict} ${decision.reason}`;
 }
@@ -181,20 +182,52 @@ t.test(`policy check and the live proxy agree on ${count} random targets`, async
   t.same(proxy.bugs, []);
 });
 
-t.test('SOCKS5 gives the same verdict and reason for every target that it has a way to say', async (t) => {
-  const origin = await startOrigin(t, (socket) => void socket.resume());
-  const proxy = await startTestProxy(t, { policy, origin: origin.port });
-  const { seed } = fuzzParameters();
-  const targets = fc.sample(target, { numRuns: count, ...(seed === undefined ? {} : { seed }) });
-  const said = await socksVerdicts(proxy, targets);
-  const compared = targets.flatMap((one, i) =>
-    said[i] === undefined ? [] : [{ target: one, socks5: said[i], check: checkedVerdict(proxy, one) }],
-  );
-  t.same(compared.filter(({ socks5, check }) => socks5 !== check).slice(0, 10), []);
-  t.ok(compared.length > count / 2, 'most targets can be said');
-  t.equal(new Set(compared.map(({ check }) => check)).size, 7, 'with seven kinds of answers');
-  t.same(proxy.bugs, []);
-});
+t.test(
+  'SOCKS5 gives the same verdict and reason for every target that it has a way to say (failure 23)',
+  async (t) => {
+    const origin = await startOrigin(t, (socket) => void socket.resume());
+    const proxy = await startTestProxy(t, { policy, origin: origin.port });
+    const { seed } = fuzzParameters();
+    const targets = fc.sample(target, { numRuns: count, ...(seed === undefined ? {} : { seed }) });
+    const said = await socksVerdicts(proxy, targets);
+    const compared = targets.flatMap((one, i) =>
+      said[i] === undefined ? [] : [{ target: one, socks5: said[i], check: checkedVerdict(proxy, one) }],
+    );
+    t.same(compared.filter(({ socks5, check }) => socks5 !== check).slice(0, 10), []);
+    t.ok(compared.length > count / 2, 'most targets can be said');
+    t.equal(new Set(compared.map(({ check }) => check)).size, 7, 'with seven kinds of answers');
+    t.same(proxy.bugs, []);
+  },
+);
+
+t.test(
+  'plain HTTP gives the verdict and reason of policy check --mode http for every target (failure 23)',
+  async (t) => {
+    const origin = await startHttpOrigin(t, (_, response) => void response.end('{}'));
+    const proxy = await startTestProxy(t, { policy, origin: origin.port });
+    const { seed } = fuzzParameters();
+    const drawn = fc.sample(target, { numRuns: count, ...(seed === undefined ? {} : { seed }) });
+    // What an authority of a URL cannot hold is another request line; port 80 is what a rule for plain HTTP has.
+    const targets = drawn
+      .filter((one) => /^[^/?#\s\0]+$/u.test(one))
+      .map((one) => one.replace(/:443$/u, ':80'));
+    const said = await mapInFlight(targets, async (one) => {
+      const { status, headers, socket } = await proxy.send(
+        `GET http://${one}/ HTTP/1.1\r\nHost: ${one}\r\n\r\n`,
+      );
+      socket.destroy();
+      return status === 200 ? 'allow rule_matched' : `deny ${headers.get('sallyport-reason')}`;
+    });
+    const checked = targets.map((one) => checkedVerdict(proxy, one, 'http'));
+    const differences = targets.flatMap((one, i) =>
+      said[i] === checked[i] ? [] : [{ target: one, http: said[i], check: checked[i] }],
+    );
+    t.same(differences.slice(0, 10), []);
+    t.equal(new Set(checked).size, 7, 'with seven kinds of answers');
+    t.equal(origin.seen.length, checked.filter((one) => one.startsWith('allow')).length);
+    t.same(proxy.bugs, []);
+  },
+);
 
 t.test('the command itself says the same as the live proxy', async (t) => {
   const origin = await startOrigin(t, (socket) => void socket.resume());
