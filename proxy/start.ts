@@ -3,13 +3,13 @@ import manifest from '../package.json' with { type: 'json' };
 import { startAdmin, type RunningAdmin } from './admin.ts';
 import { admits } from './admission.ts';
 import type { ProxySettings } from './config.ts';
-import { dial } from './dial.ts';
 import type { Stage } from './errors.ts';
 import { checkHostsFile } from './hosts-file.ts';
 import { holdLifeline } from './lifeline.ts';
 import { createLimits } from './limits.ts';
 import { createAudit, createMetrics, createObserve, type Audit, type Metrics } from './observe/index.ts';
 import { watchOwnAddresses } from './own-addresses.ts';
+import { dialer } from './parent.ts';
 import { checkPolicyFile, openPolicyStore, type PolicyStore, type ReloadResult } from './policy-store.ts';
 import { dropPrivileges } from './privileges.ts';
 import { chooseDataPlane } from './data-plane.ts';
@@ -117,7 +117,7 @@ async function assemble(
     relay,
     table,
     observers,
-    dial,
+    dial: dialer({ parent: settings.parent, resolvesNames: settings.parentResolvesNames, resolver }),
     ownAddresses,
     clock: Date.now,
     isDraining: () => draining.now,
