@@ -30,14 +30,10 @@ function hostOf(text: string): string | undefined {
 function decoded(user: string): string | undefined {
   try {
     const text = decodeURIComponent(user);
-    return text.includes(':') && !hasControl(text) ? text : undefined;
+    return text.includes(':') && !/\p{Cc}/u.test(text) ? text : undefined;
   } catch {
     return undefined;
   }
-}
-
-function hasControl(text: string): boolean {
-  return [...text].some((char) => char < ' ' || char === '\u007f');
 }
 
 function showParent({ host, port, credentials }: ParentProxy): string {
