@@ -70,7 +70,7 @@ async function attend(tunnel: Tunnel, door: Door, deps: Deps): Promise<Attended>
     if (door.isAgain === true) tunnel.restartClock();
     else deps.observers.stage('head', tunnel.ageMs / 1000);
     const end = await open(inbound, tunnel, deps);
-    return { end, next: inbound.next?.() };
+    return { end, next: deps.isDraining() ? undefined : inbound.next?.() };
   } catch (error) {
     return { end: fail(error, inbound, tunnel, deps) };
   }
