@@ -25,11 +25,9 @@ export const replies = {
 const [noAuthentication, connectCommand, nameType] = [0, 1, 3];
 const needMore = { kind: 'need_more' } as const;
 
-/** The authentication methods that are offered: is "none" among them? */
+/** The authentication methods that are offered, behind the version that brought the bytes here: is "none" among them? */
 export function parseGreeting(bytes: Buffer): Frame<{ readonly offersNone: boolean }> {
-  const [version, count] = bytes;
-  if (version !== undefined && version !== socksVersion)
-    return malformed('the greeting is not of SOCKS version 5');
+  const [, count] = bytes;
   if (count === 0) return malformed('the greeting offers no authentication method');
   const length = 2 + (count ?? 0);
   if (count === undefined || bytes.length < length) return needMore;
