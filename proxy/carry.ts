@@ -6,17 +6,16 @@ import type { Dialled } from './dial.ts';
 import { RequestFault } from './errors.ts';
 import { followHello, type Followed } from './hello-retry.ts';
 import { checkStillAdmitted, enter, refuse, spent, type Opening } from './opening.ts';
-import type { RelayEnd } from './relay/index.ts';
+import type { RelayEnd, RelayHandle } from './relay/index.ts';
 import { sniffHello } from './sniff.ts';
 import type { TunnelEnd } from './tunnel.ts';
-import type { Deps } from './types.ts';
 
 /** Steps 9 to 12. Whatever happens, the upstream socket does not outlive this. */
 export async function carry(
   { conn: upstream }: Dialled,
   granted: Grant,
   opening: Opening,
-): Promise<TunnelEnd> {
+): Promise<TunnelEnd | RelayHandle> {
   const { inbound, tunnel } = opening;
   try {
     tunnel.signal.throwIfAborted();
@@ -26,12 +25,13 @@ export async function carry(
     if ('verdict' in passed) return await refuse(passed, opening);
     if (passed.isSilent) return { cause: 'idle', reason: null };
     checkStillAdmitted(opening);
-    return await relay(upstream, passed, granted, opening);
+    const handle = relay(upstream, passed, granted, opening);
+    return inbound.exchange === undefined ? handle : await exchanged(handle, opening);
   } catch (error) {
     if (!(error instanceof RequestFault)) throw error;
     return await refuse(malformed(granted.decision, error.message), opening);
   } finally {
-    upstream.reset();
+    if (tunnel.state !== 'open') upstream.reset();
   }
 }
 
@@ -40,12 +40,21 @@ function malformed(decision: Decision, detail: string): Decision {
   return { ...decision, verdict: 'deny', reason: 'request_malformed', rule: null, detail };
 }
 
+/** An exchange is waited for: its client may have to be told why it failed, and may ask again. */
+async function exchanged({ done }: RelayHandle, { tunnel, deps }: Opening): Promise<TunnelEnd> {
+  try {
+    return endOf(await done);
+  } finally {
+    deps.observers.tunnelClosed(tunnel.carriedSeconds);
+  }
+}
+
 /** What the relay has to begin with. */
 type Passed = Pick<Followed, 'sent' | 'isSilent'>;
 
 const nothingSent = { sent: { up: 0, down: 0 }, isSilent: false } as const;
 
-/** Gate 3, for the first hello and for a second one if the server asks for it. A service is opaque and has no such gate; plain HTTP was judged by all it says. */
+/** Gate 3, for the first hello and for a second one if the server asks for it. A service is opaque and has no such gate. */
 async function passHello(upstream: Conn, granted: Grant, opening: Opening): Promise<Passed | Decision> {
   const { inbound, tunnel, deps } = opening;
   if (granted.decision.protocol !== 'tls') return nothingSent;
@@ -68,7 +77,7 @@ async function passHello(upstream: Conn, granted: Grant, opening: Opening): Prom
   });
   // Counted before anything can end the tunnel: these bytes are out.
   tunnel.sent = followed.sent;
-  counter(deps)(followed.sent.up, followed.sent.down);
+  deps.observers.crossed(followed.sent.up, followed.sent.down);
   tunnel.signal.throwIfAborted();
   const confirmed = followed.fact === undefined ? undefined : judgeHello(followed.fact, granted, opening);
   return confirmed?.verdict === 'deny' ? confirmed : followed;
@@ -99,35 +108,28 @@ function judgeHello(fact: ServerNameFact, granted: Grant, { tunnel }: Opening): 
   return confirm(granted, fact);
 }
 
-async function relay(upstream: Conn, { sent }: Passed, granted: Grant, opening: Opening): Promise<TunnelEnd> {
-  const { inbound, tunnel, deps } = opening;
+function relay(
+  upstream: Conn,
+  { sent }: Passed,
+  granted: Grant,
+  { inbound, tunnel, deps }: Opening,
+): RelayHandle {
   const { upBytes: maxUpBytes, downBytes: maxDownBytes } = granted.decision.limits;
+  const { client } = inbound;
   const { idleTimeoutMs } = deps.settings;
-  const startedAt = performance.now();
+  const { crossed: onBytes } = deps.observers;
   tunnel.stage = 'relay';
+  const way = { upstream, sent, idleTimeoutMs, maxUpBytes, maxDownBytes, onBytes };
+  const handle = inbound.exchange?.({ ...way, relay: deps.relay }) ?? deps.relay.open({ ...way, client });
+  tunnel.carry(handle);
   deps.observers.tunnelOpened();
-  try {
-    const { client } = inbound;
-    const budget = { idleTimeoutMs, maxUpBytes, maxDownBytes };
-    const way = { upstream, sent, ...budget, onBytes: counter(deps) };
-    const handle = inbound.exchange?.({ ...way, relay: deps.relay }) ?? deps.relay.open({ ...way, client });
-    tunnel.carry(handle);
-    return endOf(await handle.done);
-  } finally {
-    deps.observers.tunnelClosed((performance.now() - startedAt) / 1000);
-  }
-}
-
-function counter({ observers }: Deps): (up: number, down: number) => void {
-  return (up, down) => {
-    if (up > 0) observers.bytes('up', up);
-    if (down > 0) observers.bytes('down', down);
-  };
+  return handle;
 }
 
 const relayReasons = { limit_bytes: 'limit_bytes', upstream_error: 'upstream_reset' } as const;
 
-function endOf({ cause, severReason }: RelayEnd): TunnelEnd {
+/** How the relay's end is told. */
+export function endOf({ cause, severReason }: RelayEnd): TunnelEnd {
   const reason =
     cause === 'limit_bytes' || cause === 'upstream_error' ? relayReasons[cause] : (severReason ?? null);
   return { cause, reason };

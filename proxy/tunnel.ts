@@ -29,7 +29,6 @@ export interface TunnelEnd {
 
 /** What the listener knows of a client at once. */
 export interface TunnelStart {
-  readonly client: Conn;
   readonly mode: Mode;
   readonly peer: string;
   readonly listener: string;
@@ -37,6 +36,9 @@ export interface TunnelStart {
   /** ms since 1970. */
   readonly openedAt: number;
 }
+
+/** Of tunnels that are open: they are cut by their relay. */
+const unstopped = new AbortController().signal;
 
 /** Facts gather here as the tunnel goes on; each is written by one step of open() and never taken back. */
 export class Tunnel {
@@ -59,14 +61,20 @@ export class Tunnel {
   sent: { readonly up: number; readonly down: number } = { up: 0, down: 0 };
   /** For a client that goes on: what becomes of it is no longer this tunnel's. */
   readonly forgetClient: () => void;
-  readonly #stop = new AbortController();
+  #client: Conn | undefined;
+  #stop: AbortController | undefined = new AbortController();
+  #carriedAt = 0;
   #startedAt = performance.now();
   #stopped: TunnelEnd | undefined;
   #relay: RelayHandle | undefined;
 
-  constructor(start: TunnelStart) {
+  /** Gives its place among the tunnels back, once. */
+  release: (() => void) | undefined;
+
+  constructor(client: Conn, start: TunnelStart) {
     this.start = start;
-    this.forgetClient = start.client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
+    this.#client = client;
+    this.forgetClient = client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
   }
 
   /** How it asked; until it has, what its door takes it for. */
@@ -74,9 +82,19 @@ export class Tunnel {
     return this.request?.mode ?? this.start.mode;
   }
 
+  /** Its time begins now. */
+  restartClock(): void {
+    this.#startedAt = performance.now();
+  }
+
+  /** Until the relay has it. */
+  get client(): Conn | undefined {
+    return this.#client;
+  }
+
   /** Aborted when the client is gone, or when the tunnel is severed before it is open. */
   get signal(): AbortSignal {
-    return this.#stop.signal;
+    return this.#stop?.signal ?? unstopped;
   }
 
   /** Why the signal was aborted. */
@@ -89,11 +107,6 @@ export class Tunnel {
     return performance.now() - this.#startedAt;
   }
 
-  /** Its time begins now. */
-  restartClock(): void {
-    this.#startedAt = performance.now();
-  }
-
   /** Payload bytes carried so far. */
   get bytes(): { up: number; down: number } {
     return this.#relay?.bytes() ?? this.sent;
@@ -103,19 +116,27 @@ export class Tunnel {
   stop(end: TunnelEnd): void {
     if (this.#stopped !== undefined || this.#relay !== undefined) return;
     this.#stopped = end;
-    this.#stop.abort();
+    this.#stop?.abort();
   }
 
   /** Cuts this tunnel in whatever state it is; a second time without last words. Safe to call at any time. */
   sever(reason: Reason): void {
     this.#relay?.sever(reason);
-    if (this.#stopped !== undefined) this.start.client.close();
+    if (this.#stopped !== undefined) this.#client?.close();
     this.stop({ cause: 'severed', reason });
   }
 
-  /** From here on the relay owns both sockets. */
+  /** From here on the relay owns both connections. What only the set-up needed is let go: thousands may stay open for long. */
   carry(relay: RelayHandle): void {
     this.#relay = relay;
+    this.#client = undefined;
+    this.#stop = undefined;
+    this.#carriedAt = performance.now();
     this.state = 'open';
+  }
+
+  /** Seconds since the relay has it. */
+  get carriedSeconds(): number {
+    return (performance.now() - this.#carriedAt) / 1000;
   }
 }

@@ -118,6 +118,7 @@ const replyTo: { readonly [name in Reason | FailureCode]: number } = {
   limit_rate: generalFailure,
   limit_bytes: notAllowed,
   policy_changed: notAllowed,
+  fence_broken: notAllowed,
   draining: generalFailure,
   dns_failed: hostUnreachable,
   dns_timeout: hostUnreachable,

@@ -108,18 +108,18 @@ const hostOnly = fc.oneof(
 );
 const target = fc.tuple(hostOnly, port).map(([host, at]) => `${host}:${at}`);
 
-/** What the proxy puts on record for each target that comes over SOCKS5, by the address of the client that asked. */
+/** What the proxy puts on record for each target that comes over SOCKS5: the reply has no reason in it. */
 async function socksVerdicts(proxy: TestProxy, targets: readonly string[]): Promise<(string | undefined)[]> {
-  const asked = await mapInFlight(targets, async (one) => {
+  return await mapInFlight(targets, async (one) => {
     const [host, port] = splitTarget(one) ?? [];
     if (host === undefined || port === undefined) return undefined;
     const { socket, reply, peer } = await socksConnect(proxy.port, nameRequest(host, port));
     socket.destroy();
-    return { peer, isAllowed: reply === 0 };
+    if (reply === 0) return 'allow rule_matched';
+    // On record before it was told; the port of a client may be used again later.
+    const said = proxy.decisions.findLast((decision) => decision.peer === peer);
+    return `${said?.verdict} ${said?.reason}`;
   });
-  await proxy.closed(asked.filter((one) => one !== undefined).length);
-  const said = new Map(proxy.decisions.map(({ peer, verdict, reason }) => [peer, `${verdict} ${reason}`]));
-  return asked.map((one) => one && (one.isAllowed ? 'allow rule_matched' : said.get(one.peer)));
 }
 
 /** A target as SOCKS5 says it: the port is a number there, and a name has a length. Undefined for what it has no way to say. */
