@@ -6,11 +6,16 @@ import { fileURLToPath } from 'node:url';
 import manifest from '../package.json' with { type: 'json' };
 import type { Policy } from './compile.ts';
 import { loadPolicy } from './load.ts';
+import { askableModes, type AskableMode } from './policy-tests.ts';
 import { checkReport, listReport, showReport, testReport, validateReport, type Report } from './report.ts';
 
 interface Options {
   readonly policy: string;
   readonly json?: boolean;
+}
+
+interface CheckOptions extends Options {
+  readonly mode: AskableMode;
 }
 
 const shippedPolicy = fileURLToPath(new URL('default.json', import.meta.url));
@@ -27,9 +32,13 @@ function policyCommand(): Command {
       command('check', 'decide as the proxy does: name, port and protocol', [
         'github.com',
         'gist.github.com:22 --json',
+        '--mode http deb.debian.org',
       ])
-        .argument('<target...>', 'host or host:port; without a port 443')
-        .action((targets: string[], options: Options) => report(options, (p) => checkReport(p, targets))),
+        .argument('<target...>', 'host or host:port; without a port 443, with --mode http 80')
+        .addOption(modeOption())
+        .action((targets: string[], options: CheckOptions) =>
+          report(options, (p) => checkReport(p, targets, options.mode)),
+        ),
     )
     .addCommand(
       command('validate', 'say whether a file is a policy that can be enforced', [
@@ -78,6 +87,11 @@ function command(name: string, summary: string, examples: readonly string[]): Co
 function policyOption(): Option {
   const option = new Option('--policy <file>', 'policy to ask (.json, or .nix if nix is there)');
   return option.default(shippedPolicy, 'the shipped policy/default.json');
+}
+
+function modeOption(): Option {
+  const option = new Option('--mode <mode>', 'how the client asks');
+  return option.choices([...askableModes]).default('connect');
 }
 
 function examplesText(name: string, examples: readonly string[]): string {

@@ -56,10 +56,18 @@ export function decide(policy: Policy, request: EgressRequest): Decision {
   if (rule === undefined) return deny(policy, request, 'no_rule_matched', null);
   if (!rule.ports.has(target.port)) return deny(policy, request, 'port_not_allowed', rule, portsOf(rule));
   // A CONNECT tunnel is opaque after its first bytes: plain HTTP in it could name any Host.
-  if (rule.protocol !== 'tls')
-    return deny(policy, request, 'protocol_not_allowed', rule, `the rule is for plain ${rule.protocol}`);
+  if (rule.protocol !== (mode === 'http' ? 'http' : 'tls'))
+    return deny(
+      policy,
+      request,
+      'protocol_not_allowed',
+      rule,
+      `the rule is for ${protocolNames[rule.protocol]}`,
+    );
   return allow(policy, request, 'rule_matched', rule);
 }
+
+const protocolNames = { tls: 'TLS', http: 'plain HTTP', tcp: 'plain TCP' } as const;
 
 function portsOf({ ports }: CompiledRule): string {
   return `ports allowed: ${[...ports].join(', ')}`;

@@ -56,7 +56,7 @@ function isNamed(policy: Policy, host: string): boolean {
 }
 
 function otherPort(policy: Policy, { host, mode }: Decision): string | undefined {
-  const [port] = (mode === 'connect' ? policy.allow.find(host)?.ports : undefined) ?? [];
+  const [port] = (mode !== 'service' ? policy.allow.find(host)?.ports : undefined) ?? [];
   return port === undefined ? undefined : `${host}:${port}`;
 }
 

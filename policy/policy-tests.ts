@@ -3,6 +3,7 @@
 import type { Policy } from './compile.ts';
 import { decide } from './decide.ts';
 import type { Decision, EgressRequest } from './decision.ts';
+import { defaultPorts } from './document.ts';
 import type { Verdict } from './reasons.ts';
 import { parseTarget } from './target.ts';
 
@@ -22,7 +23,13 @@ export function runPolicyTests(policy: Policy): readonly TestFailure[] {
     .filter(({ expect, decision }) => decision.verdict !== expect);
 }
 
-/** A target as a person types it, asked for by the principal `local` over CONNECT. */
-export function localRequest(target: string): EgressRequest {
-  return { principal: { name: 'local' }, target: parseTarget(target, defaultPort), mode: 'connect' };
+/** Ways in that a person can ask about: a service is asked for by its own port. */
+export const askableModes = ['connect', 'socks5', 'http'] as const;
+
+export type AskableMode = (typeof askableModes)[number];
+
+/** A target as a person types it, asked for by the principal `local`; without a port that of the protocol. */
+export function localRequest(target: string, mode: AskableMode = 'connect'): EgressRequest {
+  const port = mode === 'http' ? defaultPorts.http : defaultPort;
+  return { principal: { name: 'local' }, target: parseTarget(target, port), mode };
 }

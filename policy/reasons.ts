@@ -91,7 +91,7 @@ const reasonRows: { readonly [name in Reason]: readonly [Verdict, sentence: stri
   protocol_not_allowed: [
     'deny',
     'The host is allowed, but not with the protocol this way in carries.',
-    'Use TLS to a host that has a TLS rule; a CONNECT tunnel carries nothing else.',
+    'Use an https URL where the rule is for TLS, and an http URL without CONNECT where it is for plain HTTP.',
   ],
   host_is_address: [
     'deny',

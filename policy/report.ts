@@ -5,7 +5,7 @@ import { decide } from './decide.ts';
 import type { Decision } from './decision.ts';
 import { canonicalText, defaultPorts, type RuleDocument, type ServiceDocument } from './document.ts';
 import { explain, type Explanation } from './explain.ts';
-import { localRequest, runPolicyTests } from './policy-tests.ts';
+import { localRequest, runPolicyTests, type AskableMode } from './policy-tests.ts';
 import { printable } from './printable.ts';
 import { reasonText } from './reasons.ts';
 
@@ -19,9 +19,9 @@ export interface Report {
 const indent = ' '.repeat(7);
 
 /** `policy check`: status 1 if any target is denied. */
-export function checkReport(policy: Policy, targets: readonly string[]): Report {
+export function checkReport(policy: Policy, targets: readonly string[], mode?: AskableMode): Report {
   const answers = targets.map((target) => {
-    const request = localRequest(target);
+    const request = localRequest(target, mode);
     const decision = decide(policy, request);
     return { target, decision, explanation: explain(policy, decision, request.target) };
   });
@@ -85,7 +85,7 @@ export function validateReport(policy: Policy, path: string): Report {
 }
 
 function plainHttpNote({ id }: RuleDocument): string {
-  return `rule \`${printable(id)}\` is for plain HTTP, which no listener serves yet: it admits nothing today`;
+  return `rule \`${printable(id)}\` is for plain HTTP: whoever is on the way can read what it carries, and change it`;
 }
 
 /** `policy show`: the document in force, in its canonical form. */

@@ -3,6 +3,7 @@
 import { confirm, type Decision, type Grant, type ServerNameFact } from '../policy/index.ts';
 import type { Conn } from './conn/index.ts';
 import type { Dialled } from './dial.ts';
+import { RequestFault } from './errors.ts';
 import { followHello, type Followed } from './hello-retry.ts';
 import { checkStillAdmitted, enter, refuse, spent, type Opening } from './opening.ts';
 import type { RelayEnd, RelayHandle } from './relay/index.ts';
@@ -24,9 +25,27 @@ export async function carry(
     if ('verdict' in passed) return await refuse(passed, opening);
     if (passed.isSilent) return { cause: 'idle', reason: null };
     checkStillAdmitted(opening);
-    return relay(upstream, passed, granted, opening);
+    const handle = relay(upstream, passed, granted, opening);
+    return inbound.exchange === undefined ? handle : await exchanged(handle, opening);
+  } catch (error) {
+    if (!(error instanceof RequestFault)) throw error;
+    return await refuse(malformed(granted.decision, error.message), opening);
   } finally {
     if (tunnel.state !== 'open') upstream.reset();
+  }
+}
+
+/** What followed an admitted request was not what its head had said. */
+function malformed(decision: Decision, detail: string): Decision {
+  return { ...decision, verdict: 'deny', reason: 'request_malformed', rule: null, detail };
+}
+
+/** An exchange is waited for: its client may have to be told why it failed, and may ask again. */
+async function exchanged({ done }: RelayHandle, { tunnel, deps }: Opening): Promise<TunnelEnd> {
+  try {
+    return endOf(await done);
+  } finally {
+    deps.observers.tunnelClosed(tunnel.carriedSeconds);
   }
 }
 
@@ -38,7 +57,7 @@ const nothingSent = { sent: { up: 0, down: 0 }, isSilent: false } as const;
 /** Gate 3, for the first hello and for a second one if the server asks for it. A service is opaque and has no such gate. */
 async function passHello(upstream: Conn, granted: Grant, opening: Opening): Promise<Passed | Decision> {
   const { inbound, tunnel, deps } = opening;
-  if (granted.decision.protocol === 'tcp') return nothingSent;
+  if (granted.decision.protocol !== 'tls') return nothingSent;
   const first = await firstHello(granted, opening);
   if ('verdict' in first) return first;
   checkStillAdmitted(opening);
@@ -100,15 +119,8 @@ function relay(
   const { idleTimeoutMs } = deps.settings;
   const { crossed: onBytes } = deps.observers;
   tunnel.stage = 'relay';
-  const handle = deps.relay.open({
-    client,
-    upstream,
-    sent,
-    idleTimeoutMs,
-    maxUpBytes,
-    maxDownBytes,
-    onBytes,
-  });
+  const way = { upstream, sent, idleTimeoutMs, maxUpBytes, maxDownBytes, onBytes };
+  const handle = inbound.exchange?.({ ...way, relay: deps.relay }) ?? deps.relay.open({ ...way, client });
   tunnel.carry(handle);
   deps.observers.tunnelOpened();
   return handle;

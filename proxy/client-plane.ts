@@ -5,11 +5,11 @@ import type { Address, Policy } from '../policy/index.ts';
 import { admits } from './admission.ts';
 import type { ProxySettings } from './config.ts';
 import { chooseDataPlane } from './data-plane.ts';
-import { dial } from './dial.ts';
 import type { Stage } from './errors.ts';
 import { createLimits, maxLingering } from './limits.ts';
 import { type Audit, createMetrics, createObserve, type Metrics, type PolicyFacts } from './observe/index.ts';
 import { watchOwnAddresses } from './own-addresses.ts';
+import { dialer } from './parent.ts';
 import { createResolver } from './resolve.ts';
 import { openPorts, type OpenPort, type Place } from './server.ts';
 import { createTunnelTable, type TunnelTable } from './tunnel-table.ts';
@@ -88,7 +88,7 @@ export function createClientPlane(parts: ClientPlaneParts): ClientPlane {
     relay,
     table,
     observers: createObserve({ audit, metrics, onBug }),
-    dial,
+    dial: dialer({ parent: settings.parent, resolvesNames: settings.parentResolvesNames, resolver }),
     ownAddresses,
     clock: Date.now,
     isDraining: () => draining.now,

@@ -49,9 +49,10 @@ function valueText<Key extends keyof Told>(key: Key, value: Told[Key]): string {
 
 /** The same as JSON: values by key, or `{ value, origin }` by key. */
 export function showJson(told: Told, origins: Origins, withOrigin: boolean): string {
-  const entries = settingKeys.map((key) => [
-    key,
-    withOrigin ? { value: told[key], origin: origins.get(key) } : told[key],
-  ]);
+  const entries = settingKeys.map((key) => {
+    const value =
+      settingTable[key].isSecret === true && told[key] !== null ? valueText(key, told[key]) : told[key];
+    return [key, withOrigin ? { value, origin: origins.get(key) } : value];
+  });
   return `${JSON.stringify(Object.fromEntries(entries), undefined, 2)}\n`;
 }

@@ -1,5 +1,6 @@
 // Every setting, its default and its meaning, once: flags, environment, file, help and docs/config.md are made from this.
 import { address, endpoint, principal, service } from './config-network.ts';
+import { parent } from './config-parent.ts';
 import { list, numberOr, oneOf, orNone, path, type Reader, text, toggle, whole } from './config-readers.ts';
 import type { Enforcement, ProxySettings, RelayChoice } from './config-types.ts';
 
@@ -18,6 +19,8 @@ export interface Setting<Value> {
   readonly fallback: Value;
   readonly unit?: 'ms' | 'bytes' | 'per s';
   readonly doc: string;
+  /** Shown as the reader shows it only, in JSON too. */
+  readonly isSecret?: boolean;
 }
 
 type SettingTable = { readonly [Key in keyof Told]: Setting<Told[Key]> };
@@ -66,6 +69,16 @@ export const settingTable: SettingTable = {
   ),
   resolver: setting('resolver', list(endpoint), [], 'DNS server; none means those of /etc/resolv.conf'),
   hosts: setting('hosts', orNone(path), '/etc/hosts', 'hosts file, asked before DNS'),
+  parent: {
+    ...setting('parent', orNone(parent), null, 'proxy to go out through, by CONNECT'),
+    isSecret: true,
+  },
+  parentResolvesNames: setting(
+    'parent-resolves-names',
+    toggle,
+    false,
+    'tell the parent names: it looks them up again, so the addresses that were judged are not the ones it dials',
+  ),
   audit: setting('audit', path, '-', 'file for one JSON line per decision and close; - is stdout'),
   metrics: setting('metrics', orNone(endpoint), null, 'own socket for /metrics, /healthz, /readyz'),
   admin: setting('admin', orNone(path), null, 'unix socket for health, policy, tunnels, reload'),

@@ -15,6 +15,15 @@ export interface PrincipalBinding {
   readonly listen: string | null;
 }
 
+/** The proxy that ours goes out through. */
+export interface ParentProxy {
+  /** Canonical name or address text. */
+  readonly host: string;
+  readonly port: number;
+  /** `user:password`, for the parent alone. */
+  readonly credentials: string | null;
+}
+
 /** Everything a proxy can be told. Each is explained by its row in config-table.ts. Milliseconds and bytes throughout. */
 export interface ProxySettings {
   readonly policy: string;
@@ -27,6 +36,8 @@ export interface ProxySettings {
   /** `ip:port`; empty means the servers of /etc/resolv.conf. */
   readonly resolver: readonly string[];
   readonly hosts: string | null;
+  readonly parent: ParentProxy | null;
+  readonly parentResolvesNames: boolean;
   /** A file, or `-` for stdout. */
   readonly audit: string;
   readonly metrics: string | null;

@@ -12,7 +12,12 @@ export type { Enforcement, PrincipalBinding, ProxySettings } from './config-type
 export function loadSettings(given: Given): ProxySettings {
   const { told } = readTold(given);
   const { policy, hostPorts, ...rest } = told;
-  const problems = [...policyProblems(policy), ...wildcardProblems(told), ...serviceProblems(told)];
+  const problems = [
+    ...policyProblems(policy),
+    ...wildcardProblems(told),
+    ...serviceProblems(told),
+    ...parentProblems(told),
+  ];
   if (policy === null || problems.length > 0) throw new ConfigError(problems);
   return { ...rest, policy, services: [...rest.services, ...hostPorts.map(hostService)] };
 }
@@ -35,6 +40,13 @@ function serviceProblems({ services, hostPorts, serviceListen }: Told): ConfigPr
   if (serviceListen !== null || services.length + hostPorts.length === 0) return [];
   const help = 'give --service-listen ADDR, an address of this machine that clients can reach';
   return [{ message: 'services were given, but no address to serve them on', help }];
+}
+
+function parentProblems({ parent, parentResolvesNames }: Told): ConfigProblem[] {
+  if (parent !== null || !parentResolvesNames) return [];
+  return [
+    { message: 'there is no parent that could resolve names', help: 'give --parent too, or leave it out' },
+  ];
 }
 
 /** A loopback port of this machine, under a name of its own. */

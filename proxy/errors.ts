@@ -1,5 +1,5 @@
-// The one error the proxy throws when the world fails: a closed code and the stage it happened in. Not for verdicts ("no" is
-// a value, see Decision) and not for bugs (those are assertions).
+// The error the proxy throws when the world fails, a closed code and the stage it happened in, and the one for a request that goes bad on its way.
+// Not for verdicts ("no" is a value, see Decision) and not for bugs (those are assertions).
 import type { FailureCode } from '../policy/index.ts';
 
 /** The step of a tunnel's life (design.md §6) in which something happened; also the label of `sallyport_stage_seconds`. */
@@ -14,6 +14,11 @@ export type Stage =
   | 'accept_reply'
   | 'sniff'
   | 'relay';
+
+/** The rest of a request that was admitted is malformed: the client's fault, which ends in a denial. The message is for the client to read. */
+export class RequestFault extends Error {
+  override readonly name = 'RequestFault';
+}
 
 /** A failure of the world around us. `cause` is for our log only: it may hold a system error and never reaches a client. */
 export class ProxyError extends Error {

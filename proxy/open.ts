@@ -90,8 +90,8 @@ async function connect(granted: Grant, { tunnel, deps }: Opening): Promise<Diall
   }
 }
 
-/** A CONNECT client that ends its side before it sent a tunnel byte can never send a hello: it is as good as gone. */
+/** A client that ends its side before it sent a tunnel byte can never send a hello: it is as good as gone. */
 function watchEarlyEnd({ client, request }: Inbound, tunnel: Tunnel): () => void {
-  if (request.mode !== 'connect') return () => {};
+  if (request.mode === 'service' || request.mode === 'http') return () => {};
   return client.onFinished(() => tunnel.stop({ cause: 'client_gone', reason: null }));
 }

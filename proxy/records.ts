@@ -50,8 +50,8 @@ export function recordClose(end: TunnelEnd, tunnel: Tunnel, deps: Deps): void {
 
 type ClientFields = Pick<CloseEvent, 'time' | 'run' | 'tunnel' | 'principal' | 'peer' | 'listener' | 'mode'>;
 
-function clientOf({ id, start }: Tunnel, { settings, clock }: Deps): ClientFields {
-  const { principal, peer, listener, mode } = start;
+function clientOf({ id, start, mode }: Tunnel, { settings, clock }: Deps): ClientFields {
+  const { principal, peer, listener } = start;
   const time = new Date(clock()).toISOString();
   return { time, run: settings.run, tunnel: id, principal: principal?.name ?? null, peer, listener, mode };
 }

@@ -18,15 +18,33 @@ const lingerMs = 1000;
 
 /** Serves `client` to its end, or until its tunnel is open: then its relay tells the end. Never rejects. */
 export async function serve(client: Conn, door: Door, principalOf: PrincipalOf, deps: Deps): Promise<void> {
+  let turn: Door | undefined = door;
+  while (turn !== undefined) turn = await serveOnce(client, turn, principalOf, deps);
+}
+
+/** One request, to its end or until its tunnel is open. The door of the next one on the same connection, if there may be one. */
+async function serveOnce(
+  client: Conn,
+  door: Door,
+  principalOf: PrincipalOf,
+  deps: Deps,
+): Promise<Door | undefined> {
   const tunnel = accept(client, door, principalOf, deps);
   deps.table.enter(tunnel);
-  const end = await attend(client, tunnel, door, deps);
+  const { end, next } = await attend(client, tunnel, door, deps);
   if ('done' in end) {
     void leaveAfter(end, tunnel, deps);
-    return;
+    return undefined;
   }
-  await farewell(tunnel, deps);
-  leave(end, tunnel, deps);
+  if (next === undefined) await farewell(client, tunnel, deps);
+  else tunnel.forgetClient();
+  leave(end, tunnel, deps, tunnel.request !== undefined || door.isAgain !== true);
+  return next;
+}
+
+interface Attended {
+  readonly end: TunnelEnd | RelayHandle;
+  readonly next?: Door | undefined;
 }
 
 /** A function of its own: what it keeps alive, an idle tunnel keeps. */
@@ -36,11 +54,12 @@ async function leaveAfter({ done }: RelayHandle, tunnel: Tunnel, deps: Deps): Pr
   leave(endOf(end), tunnel, deps);
 }
 
-function leave(end: TunnelEnd, tunnel: Tunnel, deps: Deps): void {
+/** A kept-alive client that asks for nothing more has its close events already. */
+function leave(end: TunnelEnd, tunnel: Tunnel, deps: Deps, hasAsked: boolean = true): void {
   tunnel.state = 'ending';
   tunnel.release?.();
   deps.table.leave(tunnel);
-  guarded(() => recordClose(end, tunnel, deps), tunnel, deps);
+  if (hasAsked) guarded(() => recordClose(end, tunnel, deps), tunnel, deps);
 }
 
 function accept(client: Conn, { mode }: Door, principalOf: PrincipalOf, { clock }: Deps): Tunnel {
@@ -56,23 +75,21 @@ function accept(client: Conn, { mode }: Door, principalOf: PrincipalOf, { clock 
 
 const clientGone: TunnelEnd = { cause: 'client_gone', reason: null };
 
-async function attend(
-  client: Conn,
-  tunnel: Tunnel,
-  door: Door,
-  deps: Deps,
-): Promise<TunnelEnd | RelayHandle> {
+async function attend(client: Conn, tunnel: Tunnel, door: Door, deps: Deps): Promise<Attended> {
   const { peer, listener, principal } = tunnel.start;
   let inbound: Inbound | undefined;
   // It reset the connection before we took it: nobody is there to be judged, and nobody can say who it was.
-  if (client.isGone || client.peer.address === '') return clientGone;
+  if (client.isGone || client.peer.address === '') return { end: clientGone };
   try {
     inbound = await door.receive(client, { peer, listener, principal, signal: tunnel.signal });
-    deps.observers.stage('head', tunnel.ageMs / 1000);
-    if (inbound === undefined) return clientGone;
-    return await open(inbound, tunnel, deps);
+    if (inbound === undefined) return { end: clientGone };
+    // How long a kept-alive client thought about its next request is nobody's delay.
+    if (door.isAgain === true) tunnel.restartClock();
+    else deps.observers.stage('head', tunnel.ageMs / 1000);
+    const end = await open(inbound, tunnel, deps);
+    return { end, next: deps.isDraining() ? undefined : inbound.next?.() };
   } catch (error) {
-    return fail(error, inbound, tunnel, deps);
+    return { end: fail(error, inbound, tunnel, deps) };
   }
 }
 
@@ -113,10 +130,10 @@ function cutReason(reason: string | null): Reason {
 }
 
 /** Lets a refused client read what it was told; whoever was told nothing is closed at once. */
-async function farewell(tunnel: Tunnel, { lingering }: Deps): Promise<void> {
-  const { client, start } = tunnel;
+async function farewell(client: Conn, tunnel: Tunnel, { lingering }: Deps): Promise<void> {
+  const { start } = tunnel;
   tunnel.state = 'ending';
-  if (client === undefined || client.isGone) return;
+  if (client.isGone) return;
   if (!client.isEnded) {
     client.close();
     return;

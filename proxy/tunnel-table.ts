@@ -89,13 +89,13 @@ function holds(pred: (tunnel: Tunnel) => boolean, tunnel: Tunnel): boolean {
   }
 }
 
-function infoOf({ id, start, decision, state, bytes, policy }: Tunnel): TunnelInfo {
+function infoOf({ id, start, decision, state, bytes, policy, mode }: Tunnel): TunnelInfo {
   return {
     id,
     principal: start.principal?.name ?? null,
     host: decision?.host ?? '',
     port: decision?.port ?? null,
-    mode: start.mode,
+    mode,
     rule: decision?.rule?.id ?? null,
     policy: policy?.digest ?? '',
     state,

@@ -59,10 +59,12 @@ export class Tunnel {
   address: Address | undefined;
   /** What crossed before the relay took over: the hello, and a server's wish for another. */
   sent: { readonly up: number; readonly down: number } = { up: 0, down: 0 };
+  /** For a client that goes on: what becomes of it is no longer this tunnel's. */
+  readonly forgetClient: () => void;
   #client: Conn | undefined;
   #stop: AbortController | undefined = new AbortController();
   #carriedAt = 0;
-  readonly #startedAt = performance.now();
+  #startedAt = performance.now();
   #stopped: TunnelEnd | undefined;
   #relay: RelayHandle | undefined;
 
@@ -72,7 +74,17 @@ export class Tunnel {
   constructor(client: Conn, start: TunnelStart) {
     this.start = start;
     this.#client = client;
-    client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
+    this.forgetClient = client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
+  }
+
+  /** How it asked; until it has, what its door takes it for. */
+  get mode(): Mode {
+    return this.request?.mode ?? this.start.mode;
+  }
+
+  /** Its time begins now. */
+  restartClock(): void {
+    this.#startedAt = performance.now();
   }
 
   /** Until the relay has it. */

@@ -6,7 +6,7 @@ import type { Dialled, DialOptions } from './dial.ts';
 import type { Limits } from './limits.ts';
 import type { Observe } from './observe/index.ts';
 import type { PolicyStore } from './policy-store.ts';
-import type { Relay } from './relay/index.ts';
+import type { Relay, RelayHandle, RelayRequest } from './relay/index.ts';
 import type { Resolver } from './resolve.ts';
 import type { TunnelTable } from './tunnel-table.ts';
 
@@ -21,7 +21,22 @@ export interface Inbound {
   accept(): void;
   /** Before accept: answers. After accept: resets. Safe to call twice. */
   refuse(why: Refusal): void;
+  /** Present when the client asks for one exchange and not for a tunnel: carries it, in place of the relay. */
+  readonly exchange?: (request: ExchangeRequest) => Exchange;
+  /** What the same client may ask next, once this is over; undefined when its connection ends here. */
+  readonly next?: () => Door | undefined;
 }
+
+/** One exchange to carry over `upstream`, which it closes. `relay` takes over when it becomes a tunnel. */
+export interface ExchangeRequest extends Omit<RelayRequest, 'client'> {
+  readonly relay: Relay;
+}
+
+/**
+ * Like a relayed tunnel, but `done` may reject: with ProxyError when upstream failed before the client was told anything, and with
+ * RequestFault when the rest of the request turned out to be malformed.
+ */
+export type Exchange = RelayHandle;
 
 /** What a client is told when the answer is no, or when the world failed. Less than the audit is told. */
 export interface Refusal {
@@ -64,6 +79,8 @@ export interface Arrival {
 /** A way in: reads what one client wants. Literal list in listeners/index.ts. */
 export interface Door {
   readonly mode: Mode;
+  /** For a client that was served before on the same connection. */
+  readonly isAgain?: boolean;
   /** Undefined when the client left without asking. Never rejects for anything a client does. */
   receive(client: Conn, arrival: Arrival): Promise<Inbound | undefined>;
 }

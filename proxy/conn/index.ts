@@ -2,4 +2,5 @@
 export { type ConnAddon, loadConnAddon } from './addon.ts';
 export { createNativeNetwork } from './native-network.ts';
 export { createSocketNetwork } from './socket-network.ts';
-export type { Accepting, Conn, Network, Wish } from './types.ts';
+export { SocketConn } from './socket-conn.ts';
+export type { Accepting, Conn, Connecting, Network, Wish } from './types.ts';

@@ -159,9 +159,13 @@ export class NativeConn implements Conn {
 
   write(bytes: Buffer | string): void {
     if (this.#isGone || bytes.length === 0) return;
-    const isAlive = this.#outbox.write(typeof bytes === 'string' ? Buffer.from(bytes) : bytes);
-    if (!isAlive) this.reset();
+    if (!this.#outbox.write(typeof bytes === 'string' ? Buffer.from(bytes) : bytes)) this.reset();
   }
+
+  get isCongested(): boolean {
+    return !this.#outbox.isEmpty;
+  }
+  readonly onRoom = (listener: () => void): void => this.#outbox.onRoom(listener);
 
   end(bytes: Buffer | string): void {
     if (this.#isEnded) return;

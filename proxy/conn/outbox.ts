@@ -8,6 +8,7 @@ export class Outbox {
   readonly #engine: ConnEngine;
   readonly #id: number;
   #unsent: Buffer = noBytes;
+  #roomListener: (() => void) | undefined;
 
   constructor(addon: ConnAddon, engine: ConnEngine, id: number) {
     this.#addon = addon;
@@ -32,7 +33,20 @@ export class Outbox {
 
   /** Goes on where the kernel had no room. False when the connection is lost. */
   flush(): boolean {
-    return this.isEmpty || this.write(this.take());
+    const isAlive = this.isEmpty || this.write(this.take());
+    if (isAlive && this.isEmpty) this.#tellRoom();
+    return isAlive;
+  }
+
+  /** Calls `listener` once, when nothing waits any more. */
+  onRoom(listener: () => void): void {
+    this.#roomListener = listener;
+  }
+
+  #tellRoom(): void {
+    const tell = this.#roomListener;
+    this.#roomListener = undefined;
+    tell?.();
   }
 
   take(): Buffer {

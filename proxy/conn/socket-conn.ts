@@ -74,6 +74,14 @@ export class SocketConn implements Conn {
     if (this.#socket.writable) this.#socket.write(bytes);
   }
 
+  get isCongested(): boolean {
+    return this.#socket.writableNeedDrain;
+  }
+
+  onRoom(listener: () => void): void {
+    this.#socket.once('drain', listener);
+  }
+
   end(bytes: Buffer | string): void {
     if (this.#socket.writable) this.#socket.end(bytes);
   }

@@ -1,4 +1,4 @@
-// The contract of a connection until the relay has it: bounded reads, small writes, and how it ends. Two kinds keep it: Node's sockets, and
+// The contract of a connection until the relay has it: bounded reads, writes, and how it ends. Two kinds keep it: Node's sockets, and
 // descriptors that the native engine reads. No code.
 import type { Socket } from 'node:net';
 import type { Address } from '../../policy/index.ts';
@@ -43,8 +43,12 @@ export interface Conn {
   /** What was read and belongs to nobody yet. */
   takeHeld(): Buffer;
   readonly heldBytes: number;
-  /** Small writes only: what the kernel does not take at once waits in memory. */
+  /** What the kernel does not take at once waits in memory: whoever has more than a few KiB looks at `isCongested`. */
   write(bytes: Buffer | string): void;
+  /** The kernel takes no more for now: a stream must wait before it writes on. */
+  readonly isCongested: boolean;
+  /** Calls `listener` once it takes bytes again; never when it is gone before. One at a time. */
+  onRoom(listener: () => void): void;
   /** Last words, then FIN. */
   end(bytes: Buffer | string): void;
   /** Reads and drops what still comes, until the peer closes, `ms` have passed or `signal` is aborted; then it is closed. */

@@ -1,5 +1,8 @@
 // What a request head asks for, and with which HTTP status it is turned away when it asks for nothing we serve. Opens nothing.
 import { parseTarget, type Target } from '../../policy/index.ts';
+import { isSameTarget, malformed, readAuthority } from './authority.ts';
+import { valuesOf } from './http-fields.ts';
+import type { HttpFault } from './http-refusal.ts';
 import type { ReadHead } from './read-head.ts';
 import type { Field, RequestHead } from './request-head.ts';
 
@@ -9,15 +12,7 @@ export interface Asked {
   readonly answer?: HttpFault;
 }
 
-export interface HttpFault {
-  readonly status: number;
-  readonly statusText: string;
-  /** Header lines, without line ends. */
-  readonly headers?: readonly string[];
-}
-
 const faults = {
-  method: { status: 405, statusText: 'Method Not Allowed', headers: ['Allow: CONNECT'] },
   timeout: { status: 408, statusText: 'Request Timeout' },
   tooLarge: { status: 431, statusText: 'Request Header Fields Too Large' },
 } as const satisfies Record<string, HttpFault>;
@@ -48,34 +43,13 @@ export function askedBy(read: Exclude<ReadHead, { kind: 'gone' }>): Asked {
   }
 }
 
+/** What a CONNECT asks for. */
 function askedByHead(head: RequestHead): Asked {
-  if (head.method !== 'CONNECT') return { target: notConnect(head.target), answer: faults.method };
   // Beyond ASCII it is refused whatever it is; read as UTF-8 it can be told its ACE spelling.
   const authority = Buffer.from(head.target, 'latin1').toString();
-  const target = withoutUserinfo(parseTarget(authority), authority);
+  const target = readAuthority(authority);
   const problem = target.kind === 'malformed' ? undefined : fieldProblem(head.fields, target);
   return { target: problem === undefined ? target : malformed(problem, sendConnect, head.target) };
-}
-
-function malformed(problem: string, help: string, shown: string = ''): Target {
-  return { kind: 'malformed', shown, problem, help };
-}
-
-/** Shows the host of an absolute-form target; never its path, query or userinfo. */
-function notConnect(target: string): Target {
-  const authority = /^https?:\/\/([^/?#@]+)(?:[/?#]|$)/iu.exec(target)?.[1] ?? '';
-  const shown = parseTarget(authority, 80).kind === 'malformed' ? '' : authority;
-  return malformed(
-    'only CONNECT is served here: use an https URL, plain HTTP is not forwarded',
-    sendConnect,
-    shown,
-  );
-}
-
-/** An authority is refused for its `@` anyway; what stands before it may be a password, so nothing shows it. */
-function withoutUserinfo(target: Target, authority: string): Target {
-  if (target.kind !== 'malformed' || !authority.includes('@')) return target;
-  return malformed('there is an `@` in the authority', 'send `host:port`, without a user', target.shown);
 }
 
 /**
@@ -89,22 +63,11 @@ function fieldProblem(
 ): string | undefined {
   const hosts = valuesOf(fields, 'host');
   if (hosts.length > 1) return 'there is more than one Host field';
-  if (hosts.some((host) => !isSame(parseTarget(host, target.port), target))) {
+  if (hosts.some((host) => !isSameTarget(parseTarget(host, target.port), target))) {
     return 'the Host field names another host than the request line';
   }
   const hasContent = valuesOf(fields, 'content-length').some((length) => length !== '0');
   if (hasContent || valuesOf(fields, 'transfer-encoding').length > 0)
     return 'a CONNECT request has no content';
   return undefined;
-}
-
-function valuesOf(fields: readonly Field[], name: string): readonly string[] {
-  return fields.filter(([other]) => other === name).map(([, value]) => value);
-}
-
-function isSame(a: Target, b: Target): boolean {
-  if (a.kind === 'name' && b.kind === 'name') return a.host === b.host && a.port === b.port;
-  return (
-    a.kind === 'address' && b.kind === 'address' && a.address.text === b.address.text && a.port === b.port
-  );
 }

@@ -3,7 +3,7 @@ import type { Policy, ServiceDocument } from '../../policy/index.ts';
 import type { ProxySettings } from '../config.ts';
 import { formatEndpoint } from '../endpoint.ts';
 import type { Deps, Door } from '../types.ts';
-import { connectDoor } from './connect.ts';
+import { proxyDoor } from './proxy-port.ts';
 import { serviceDoor } from './service.ts';
 
 /** What a service's door must know of it. */
@@ -34,7 +34,7 @@ export function placesOf({ listen, serviceListen }: ProxySettings, policy: Polic
 
 /** The door behind a place. */
 export function doorOf({ service }: Place, deps: Pick<Deps, 'settings' | 'waiting' | 'policyStore'>): Door {
-  return service === null ? connectDoor(deps) : serviceDoor(service, () => deps.policyStore.current);
+  return service === null ? proxyDoor(deps) : serviceDoor(service, () => deps.policyStore.current);
 }
 
 function servicePorts(

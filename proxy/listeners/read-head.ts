@@ -16,10 +16,11 @@ export interface HeadLimits {
   readonly signal: AbortSignal;
 }
 
-/** Never rejects. What came behind the head is given back to the connection. */
+/** The next head of a client that was served before: one that says nothing more is gone. Never rejects. What came behind the head is given back to the connection. */
 export async function readHead(client: Conn, { maxBytes, ...wait }: HeadLimits): Promise<ReadHead> {
   const reader = createHeadReader(maxBytes);
-  const { found } = await client.read({ ...wait, look: (piece) => whole(reader.push(piece)) });
+  const { found, bytes } = await client.read({ ...wait, look: (piece) => whole(reader.push(piece)) });
+  if (found === 'timeout' && bytes.length === 0) return { kind: 'gone' };
   if (typeof found === 'string') return { kind: found };
   if (found.kind === 'complete') client.unread(found.rest);
   return found;

@@ -9,6 +9,8 @@ export interface RequestHead {
   /** As sent, without blanks and control bytes; a byte above ASCII is the character of its number (latin1). */
   readonly target: string;
   readonly fields: readonly Field[];
+  /** HTTP/1.`minor`. */
+  readonly minor: 0 | 1;
 }
 
 export type HeadResult =
@@ -67,11 +69,11 @@ interface Bad {
 }
 
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/u;
-const requestLine = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\u0021-\u007e\u0080-\u00ff]+) HTTP\/1\.[01]$/u;
+const requestLine = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\u0021-\u007e\u0080-\u00ff]+) HTTP\/1\.([01])$/u;
 
 function readHead(text: string): RequestHead | Bad {
   const [first = '', ...lines] = text.split('\r\n');
-  const [, method, target] = requestLine.exec(first) ?? [];
+  const [, method, target, minor] = requestLine.exec(first) ?? [];
   if (method === undefined || target === undefined)
     return { problem: 'the first line is not an HTTP/1 request line' };
   const fields: Field[] = [];
@@ -80,7 +82,7 @@ function readHead(text: string): RequestHead | Bad {
     if ('problem' in field) return field;
     fields.push(field);
   }
-  return { method, target, fields };
+  return { method, target, fields, minor: minor === '0' ? 0 : 1 };
 }
 
 function readField(line: string): Field | Bad {
@@ -89,5 +91,17 @@ function readField(line: string): Field | Bad {
   const colon = line.indexOf(':');
   const name = line.slice(0, Math.max(colon, 0));
   if (!token.test(name)) return { problem: 'a header field has no proper name' };
-  return [name.toLowerCase(), line.slice(colon + 1).trim()];
+  return [name.toLowerCase(), withoutBlanks(line.slice(colon + 1))];
+}
+
+/** RFC 9110 §5.6.3: space and tab. trim() would take a byte 0xa0 for a blank too, which other readers do not. */
+function withoutBlanks(value: string): string {
+  let [start, end] = [0, value.length];
+  while (start < end && isBlank(value.charCodeAt(start))) start += 1;
+  while (end > start && isBlank(value.charCodeAt(end - 1))) end -= 1;
+  return value.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === SPACE || code === HTAB;
 }

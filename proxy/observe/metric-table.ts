@@ -15,7 +15,10 @@ export interface MetricRow {
 }
 
 /** Modes a client can ask in: the `mode` label. */
-export const modes = keys({ connect: true, service: true } satisfies Record<Mode, true>);
+export const modes = keys({ connect: true, socks5: true, http: true, service: true } satisfies Record<
+  Mode,
+  true
+>);
 
 /** Steps of a tunnel's life: the `stage` label. */
 export const stages = keys({

@@ -2,4 +2,4 @@
 export { loadRelayAddon } from './addon.ts';
 export { createJavascriptRelay } from './javascript.ts';
 export { createSpliceRelay } from './native.ts';
-export type { Relay, RelayEnd, RelayHandle, RelayRequest } from './types.ts';
+export type { RelayCause, Relay, RelayEnd, RelayHandle, RelayRequest } from './types.ts';

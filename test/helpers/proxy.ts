@@ -241,6 +241,8 @@ export const testSettings: Omit<ProxySettings, 'policy'> = {
   serviceListen: null,
   resolver: [],
   hosts: null,
+  parent: null,
+  parentResolvesNames: false,
   audit: '-',
   metrics: null,
   admin: null,

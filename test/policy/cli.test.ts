@@ -102,13 +102,21 @@ t.test('validate says what a good file holds', async (t) => {
   t.match(JSON.parse((await policy('validate', '--json')).stdout), { valid: true });
 });
 
-t.test('a rule for plain HTTP is valid, and validate says that it admits nothing today', async (t) => {
-  const text =
-    /\nnote: rule `allow\/p\.example\.org` is for plain HTTP, which no listener serves yet: it admits nothing/;
+t.test('a rule for plain HTTP is valid, and validate says what it costs', async (t) => {
+  const text = /\nnote: rule `allow\/p\.example\.org` is for plain HTTP: whoever is on the way can read/;
   t.match(await policy('validate', file('good.json')), { code: 0, stdout: text });
   t.match(await policy('validate', file('empty.json')), { stdout: /^ok: .*\ndigest: [0-9a-f]{64}\n$/ });
   const { stdout } = await policy('validate', file('good.json'), '--json');
   t.match(JSON.parse(stdout), { notes: [/^rule `allow\/p\.example\.org`/] });
+  const asked = ['check', 'p.example.org', '--policy', file('good.json'), '--json'];
+  const said = await Promise.all([
+    policy(...asked, '--mode', 'http'),
+    policy(...asked),
+    policy(...asked, '--mode', 'ftp'),
+  ]);
+  t.match(JSON.parse(said[0].stdout), [{ verdict: 'allow', port: 80, mode: 'http' }]);
+  t.match(JSON.parse(said[1].stdout), [{ verdict: 'deny', port: 443, mode: 'connect' }]);
+  t.match(said[2], { code: 2, stderr: /Allowed choices are connect, socks5, http/ });
 });
 
 t.test(

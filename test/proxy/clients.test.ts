@@ -26,6 +26,7 @@ t.test('clients of every kind', async (t) => {
   const { port } = origin.address() as AddressInfo;
   const proxy = await startTestProxy(t, { policy: allowing('good.test'), origin: port });
   const url = `http://127.0.0.1:${proxy.port}`;
+  const socksUrl = `socks5h://127.0.0.1:${proxy.port}`;
 
   t.test('https-proxy-agent reaches an allowed host and is told 403 for another', async (t) => {
     const agent = new HttpsProxyAgent(url);
@@ -40,11 +41,11 @@ t.test('clients of every kind', async (t) => {
     agent.destroy();
   });
 
-  t.test('http-proxy-agent, which asks for plain HTTP, is told that only CONNECT is served', async (t) => {
+  t.test('http-proxy-agent, which asks for plain HTTP, is told 403 for a rule that is for TLS', async (t) => {
     const asked = getPlain('http://good.test/', { agent: new HttpProxyAgent(url) });
     const [reply] = (await once(asked, 'response')) as [IncomingMessage];
-    t.equal(reply.statusCode, 405);
-    t.match(await text(reply), /use an https URL/);
+    t.equal(reply.statusCode, 403);
+    t.match(await text(reply), /port_not_allowed/);
   });
 
   t.test("undici's ProxyAgent reaches an allowed host and fails on another", async (t) => {
@@ -52,6 +53,15 @@ t.test('clients of every kind', async (t) => {
     t.equal((await request('https://good.test/', { dispatcher })).statusCode, 200);
     await t.rejects(request('https://evil.test/', { dispatcher }));
     await dispatcher.destroy();
+  });
+
+  t.test('curl speaks SOCKS5 on the same port', { skip: needs(t, ['curl']) }, async (t) => {
+    const file = join(t.testdir({ 'ca.pem': ca }), 'ca.pem');
+    const curl = async (host: string) =>
+      await run('curl', ['-sS', '--cacert', file, '--noproxy', '', '-x', socksUrl, `https://${host}/`]);
+    t.equal((await curl('good.test')).stdout, 'from the origin');
+    const refused = await curl('evil.test').catch((error: unknown) => error);
+    t.match(refused, { code: 97, stderr: /\(2\)/u }, 'the reply says: not allowed by the rules');
   });
 
   t.test('curl says what the proxy said', { skip: needs(t, ['curl']) }, async (t) => {

@@ -6,10 +6,12 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import t from 'tap';
-import { decide, parseTarget } from '../../policy/index.ts';
+import { decide, parseTarget, type Mode } from '../../policy/index.ts';
 import { fuzzParameters } from '../helpers/fuzz.ts';
+import { startHttpOrigin } from '../helpers/http-origin.ts';
 import { startOrigin } from '../helpers/origin.ts';
 import { startTestProxy, type TestProxy } from '../helpers/proxy.ts';
+import { nameRequest, socksConnect } from '../helpers/socks.ts';
 
 const count = Number(process.env['SALLYPORT_DIFFERENTIAL_TARGETS'] ?? (process.env['CI'] ? 10_000 : 1500));
 const inFlight = 64;
@@ -106,6 +108,29 @@ const hostOnly = fc.oneof(
 );
 const target = fc.tuple(hostOnly, port).map(([host, at]) => `${host}:${at}`);
 
+/** What the proxy puts on record for each target that comes over SOCKS5: the reply has no reason in it. */
+async function socksVerdicts(proxy: TestProxy, targets: readonly string[]): Promise<(string | undefined)[]> {
+  return await mapInFlight(targets, async (one) => {
+    const [host, port] = splitTarget(one) ?? [];
+    if (host === undefined || port === undefined) return undefined;
+    const { socket, reply, peer } = await socksConnect(proxy.port, nameRequest(host, port));
+    socket.destroy();
+    if (reply === 0) return 'allow rule_matched';
+    // On record before it was told; the port of a client may be used again later.
+    const said = proxy.decisions.findLast((decision) => decision.peer === peer);
+    return `${said?.verdict} ${said?.reason}`;
+  });
+}
+
+/** A target as SOCKS5 says it: the port is a number there, and a name has a length. Undefined for what it has no way to say. */
+function splitTarget(text: string): [host: string, port: number] | undefined {
+  const at = text.lastIndexOf(':');
+  const port = text.slice(at + 1);
+  const host = text.slice(0, at);
+  const isSaid = String(Number(port)) === port && /^\d+$/u.test(port) && Number(port) < 65_536;
+  return isSaid && host.length > 0 && Buffer.byteLength(host) < 256 ? [host, Number(port)] : undefined;
+}
+
 /** What the proxy does with a target that comes over the wire. */
 async function liveVerdict(proxy: TestProxy, authority: string): Promise<string> {
   const { status, headers, socket } = await proxy.connect(authority);
@@ -113,8 +138,8 @@ async function liveVerdict(proxy: TestProxy, authority: string): Promise<string>
   return status === 200 ? 'allow rule_matched' : `deny ${headers.get('sallyport-reason')}`;
 }
 
-function checkedVerdict(proxy: TestProxy, authority: string): string {
-  const request = { principal: { name: 'local' }, target: parseTarget(authority), mode: 'connect' } as const;
+function checkedVerdict(proxy: TestProxy, authority: string, mode: Mode = 'connect'): string {
+  const request = { principal: { name: 'local' }, target: parseTarget(authority), mode };
   const decision = decide(proxy.deps.policyStore.current, request);
   return `${decision.verdict} ${decision.reason}`;
 }
@@ -156,6 +181,53 @@ t.test(`policy check and the live proxy agree on ${count} random targets`, async
   await proxy.closed(count);
   t.same(proxy.bugs, []);
 });
+
+t.test(
+  'SOCKS5 gives the same verdict and reason for every target that it has a way to say (failure 23)',
+  async (t) => {
+    const origin = await startOrigin(t, (socket) => void socket.resume());
+    const proxy = await startTestProxy(t, { policy, origin: origin.port });
+    const { seed } = fuzzParameters();
+    const targets = fc.sample(target, { numRuns: count, ...(seed === undefined ? {} : { seed }) });
+    const said = await socksVerdicts(proxy, targets);
+    const compared = targets.flatMap((one, i) =>
+      said[i] === undefined ? [] : [{ target: one, socks5: said[i], check: checkedVerdict(proxy, one) }],
+    );
+    t.same(compared.filter(({ socks5, check }) => socks5 !== check).slice(0, 10), []);
+    t.ok(compared.length > count / 2, 'most targets can be said');
+    t.equal(new Set(compared.map(({ check }) => check)).size, 7, 'with seven kinds of answers');
+    t.same(proxy.bugs, []);
+  },
+);
+
+t.test(
+  'plain HTTP gives the verdict and reason of policy check --mode http for every target (failure 23)',
+  async (t) => {
+    const origin = await startHttpOrigin(t, (_, response) => void response.end('{}'));
+    const proxy = await startTestProxy(t, { policy, origin: origin.port });
+    const { seed } = fuzzParameters();
+    const drawn = fc.sample(target, { numRuns: count, ...(seed === undefined ? {} : { seed }) });
+    // What an authority of a URL cannot hold is another request line; port 80 is what a rule for plain HTTP has.
+    const targets = drawn
+      .filter((one) => /^[^/?#\s\0]+$/u.test(one))
+      .map((one) => one.replace(/:443$/u, ':80'));
+    const said = await mapInFlight(targets, async (one) => {
+      const { status, headers, socket } = await proxy.send(
+        `GET http://${one}/ HTTP/1.1\r\nHost: ${one}\r\n\r\n`,
+      );
+      socket.destroy();
+      return status === 200 ? 'allow rule_matched' : `deny ${headers.get('sallyport-reason')}`;
+    });
+    const checked = targets.map((one) => checkedVerdict(proxy, one, 'http'));
+    const differences = targets.flatMap((one, i) =>
+      said[i] === checked[i] ? [] : [{ target: one, http: said[i], check: checked[i] }],
+    );
+    t.same(differences.slice(0, 10), []);
+    t.equal(new Set(checked).size, 7, 'with seven kinds of answers');
+    t.equal(origin.seen.length, checked.filter((one) => one.startsWith('allow')).length);
+    t.same(proxy.bugs, []);
+  },
+);
 
 t.test('the command itself says the same as the live proxy', async (t) => {
   const origin = await startOrigin(t, (socket) => void socket.resume());
