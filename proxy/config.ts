@@ -1,9 +1,10 @@
 // Puts the settings of a proxy together and judges them as a whole. Each one by itself is read by config-readers.ts.
 import { parseServiceFlag, type RunService } from '../policy/index.ts';
-import { isWildcard } from './config-network.ts';
+import { isWildcard, splitEndpoint } from './config-network.ts';
 import { ConfigError, type ConfigProblem, type Given, readTold } from './config-sources.ts';
 import type { Told } from './config-table.ts';
 import type { ProxySettings } from './config-types.ts';
+import { formatEndpoint } from './endpoint.ts';
 
 export { ConfigError, type Given } from './config-sources.ts';
 export type { Enforcement, PrincipalBinding, ProxySettings } from './config-types.ts';
@@ -12,7 +13,12 @@ export type { Enforcement, PrincipalBinding, ProxySettings } from './config-type
 export function loadSettings(given: Given): ProxySettings {
   const { told } = readTold(given);
   const { policy, hostPorts, ...rest } = told;
-  const problems = [...policyProblems(policy), ...wildcardProblems(told), ...serviceProblems(told)];
+  const problems = [
+    ...policyProblems(policy),
+    ...wildcardProblems(told),
+    ...serviceProblems(told),
+    ...dnsProblems(told),
+  ];
   if (policy === null || problems.length > 0) throw new ConfigError(problems);
   return { ...rest, policy, services: [...rest.services, ...hostPorts.map(hostService)] };
 }
@@ -22,11 +28,18 @@ function policyProblems(policy: string | null): ConfigProblem[] {
   return [{ message: 'no policy was given', help: 'give --policy FILE; a file with `{}` denies everything' }];
 }
 
-function wildcardProblems({ allowWildcard, listen, serviceListen, metrics }: Told): ConfigProblem[] {
+function wildcardProblems({
+  allowWildcard,
+  listen,
+  serviceListen,
+  metrics,
+  transparent,
+}: Told): ConfigProblem[] {
   if (allowWildcard) return [];
-  const asked = [...listen, ...[serviceListen, metrics].filter((one) => one !== null)].filter(isWildcard);
-  return asked.map((one) => ({
-    message: `\`${one}\` would listen on every network of this machine`,
+  const one = [serviceListen, metrics].filter((at) => at !== null);
+  const asked = [...listen, ...transparent, ...one].filter(isWildcard);
+  return asked.map((at) => ({
+    message: `\`${at}\` would listen on every network of this machine`,
     help: 'name one address; if every network is meant, add --allow-wildcard-bind',
   }));
 }
@@ -35,6 +48,23 @@ function serviceProblems({ services, hostPorts, serviceListen }: Told): ConfigPr
   if (serviceListen !== null || services.length + hostPorts.length === 0) return [];
   const help = 'give --service-listen ADDR, an address of this machine that clients can reach';
   return [{ message: 'services were given, but no address to serve them on', help }];
+}
+
+/** What is answered is the address that was asked, so it must be one; and a name that leads to a closed port helps nobody. */
+function dnsProblems({ dnsListen, transparent }: Told): ConfigProblem[] {
+  const addresses = new Set(transparent.map((at) => splitEndpoint(at).host));
+  const wide = dnsListen.filter(isWildcard).map((at) => ({
+    message: `\`${at}\` is no address to answer with`,
+    help: 'give --dns-listen one address of this machine',
+  }));
+  const alone = dnsListen.filter((at) => !isWildcard(at) && !addresses.has(splitEndpoint(at).host));
+  return [
+    ...wide,
+    ...alone.map((at) => ({
+      message: `names would lead to \`${at}\`, and nothing is served at that address`,
+      help: `add --transparent ${formatEndpoint(splitEndpoint(at).host, 443)}`,
+    })),
+  ];
 }
 
 /** A loopback port of this machine, under a name of its own. */

@@ -5,6 +5,7 @@ import { parseEndpoint, type Endpoint } from './endpoint.ts';
 import { listens, type Listen } from './listeners/index.ts';
 import { bindPrincipals, type PrincipalOf } from './principal.ts';
 import { serve } from './serve.ts';
+import { openStub } from './steer/index.ts';
 import type { Deps } from './types.ts';
 
 /** A port that is open. close() stops accepting; clients that are there stay. */
@@ -23,6 +24,7 @@ export async function openPorts(deps: Deps): Promise<readonly OpenPort[]> {
     for (const one of listens(deps.settings, deps, () => deps.policyStore.current)) {
       open.push(await openPort(one, principalOf, deps));
     }
+    for (const at of deps.settings.dnsListen) open.push(await openNames(at, principalOf, deps));
     return open;
   } catch (error) {
     for (const port of open) port.close();
@@ -41,6 +43,13 @@ async function openPort({ name, at, door }: Listen, principalOf: PrincipalOf, de
     throw cannotListen(endpoint, cause);
   });
   return { ...listener, name };
+}
+
+async function openNames(at: string, principalOf: PrincipalOf, deps: Deps): Promise<OpenPort> {
+  const stub = await openStub(at, principalOf, deps).catch((cause: unknown) => {
+    throw cannotListen(parseEndpoint(at), cause);
+  });
+  return { ...stub, name: 'dns' };
 }
 
 function refuseWildcard(address: string, at: string, { settings }: Deps): void {

@@ -2,4 +2,4 @@
 export { loadConnAddon } from './addon.ts';
 export { createNativeNetwork } from './native-network.ts';
 export { createSocketNetwork } from './socket-network.ts';
-export type { Accepting, Conn, Network, Wish } from './types.ts';
+export type { Accepting, Conn, Network, OpenListener, Wish } from './types.ts';

@@ -5,6 +5,7 @@ import { formatEndpoint } from '../endpoint.ts';
 import type { Deps, Door } from '../types.ts';
 import { connectDoor } from './connect.ts';
 import { serviceDoor } from './service.ts';
+import { transparentDoor } from './transparent.ts';
 
 /** One port to open: where, what for, and the door behind it. */
 export interface Listen {
@@ -14,7 +15,7 @@ export interface Listen {
   readonly door: Door;
 }
 
-/** The ports of `settings`: one per `listen`, and one per service of the policy when there is an address for them. */
+/** The ports of `settings`: one per `listen` and `transparent`, and one per service of the policy when there is an address for them. */
 export function listens(
   settings: ProxySettings,
   deps: Pick<Deps, 'settings' | 'waiting'>,
@@ -27,6 +28,7 @@ export function listens(
       at,
       door: serviceDoor(service, policy),
     })),
+    ...settings.transparent.map((at) => ({ name: 'transparent', at, door: transparentDoor(deps) })),
   ];
 }
 

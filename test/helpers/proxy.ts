@@ -9,11 +9,12 @@ import { admits } from '../../proxy/admission.ts';
 import type { ProxySettings } from '../../proxy/config.ts';
 import { dial } from '../../proxy/dial.ts';
 import { ProxyError, type Stage } from '../../proxy/errors.ts';
-import { closeRecord, decisionRecord } from '../../proxy/observe/audit-line.ts';
-import type { CloseEvent, DecisionEvent, Observe } from '../../proxy/observe/index.ts';
+import { closeRecord, decisionRecord, nameRecord } from '../../proxy/observe/audit-line.ts';
+import type { CloseEvent, DecisionEvent, NameEvent, Observe } from '../../proxy/observe/index.ts';
 import { openPolicyStore } from '../../proxy/policy-store.ts';
 import { openPorts, type OpenPort } from '../../proxy/server.ts';
 import { limitsOf } from '../../proxy/start.ts';
+import type { DnsAnswer } from '../../proxy/steer/answer.ts';
 import { createTunnelTable } from '../../proxy/tunnel-table.ts';
 import type { Deps } from '../../proxy/types.ts';
 import { auditLineProblem } from './audit.ts';
@@ -52,6 +53,10 @@ export interface TestProxy {
   readonly dialled: readonly Grant[];
   readonly decisions: readonly DecisionEvent[];
   readonly closes: readonly CloseEvent[];
+  /** Denials of the DNS stub, every one. */
+  readonly names: readonly NameEvent[];
+  /** How the DNS stub ended each query. */
+  readonly answers: readonly DnsAnswer[];
   readonly bugs: readonly { readonly error: unknown; readonly stage: Stage }[];
   /** Opens a connection, sends CONNECT for `authority`, reads the answer. */
   connect(
@@ -181,7 +186,7 @@ export function address(text: string): Address {
   return read;
 }
 
-type Kept = Pick<TestProxy, 'decisions' | 'closes' | 'bugs'>;
+type Kept = Pick<TestProxy, 'decisions' | 'closes' | 'names' | 'answers' | 'bugs'>;
 
 function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOptions): {
   observe: Observe;
@@ -192,6 +197,8 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
 } {
   const decisions: DecisionEvent[] = [];
   const closes: CloseEvent[] = [];
+  const names: NameEvent[] = [];
+  const answers: DnsAnswer[] = [];
   const bugs: { error: unknown; stage: Stage }[] = [];
   const waiters: (() => void)[] = [];
   const problems: string[] = [];
@@ -215,6 +222,11 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
       bugs.push({ error, stage });
     },
     flush() {},
+    named(event) {
+      check(nameRecord(event));
+      names.push(event);
+    },
+    answered: (answer) => void answers.push(answer),
     stage() {},
     bytes() {},
     tunnelOpened() {},
@@ -227,7 +239,7 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
       await new Promise<void>((wake) => waiters.push(wake));
     }
   };
-  return { observe, kept: { decisions, closes, bugs }, problems, closed };
+  return { observe, kept: { decisions, closes, names, answers, bugs }, problems, closed };
 }
 
 export const testSettings: Omit<ProxySettings, 'policy'> = {
@@ -236,6 +248,8 @@ export const testSettings: Omit<ProxySettings, 'policy'> = {
   principals: [],
   services: [],
   serviceListen: null,
+  transparent: [],
+  dnsListen: [],
   resolver: [],
   hosts: null,
   audit: '-',
