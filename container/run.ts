@@ -19,6 +19,7 @@ import type { Voice } from './report.ts';
 import type { Resources } from './resource.ts';
 import { prepareState, type StatePaths } from './state.ts';
 import { supervise, type Outcome } from './supervise.ts';
+import { wiredPorts } from './wiring.ts';
 import { checkWorkspace, isWritableBy } from './workspace.ts';
 
 /** uid and gid of the command. */
@@ -59,6 +60,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const services = [...facts.services, ...options.services];
   const aliases = aliasesOf(services, options.hostPorts);
   const ports = portsOf(services, options.hostPorts);
+  const wired = wiredPorts(options.wiring, facts.ports, ports);
 
   const paths = await prepareState(options.state);
   await sweepFirst(paths, context.voice);
@@ -68,12 +70,13 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     proxy: { address: slot.proxy, port: proxyPort },
     direct: aliases,
     wanted: options.wantedEnvironment,
+    wiring: options.wiring,
     caller: context.caller.environment,
   });
   const auditStart = await auditSize(options.audit);
   const files = await proxyFiles(directory, options, context.caller.uid);
   const { fence, proxy } = await buildBoundary(
-    { names, slot, ports, directory, files, options, policy },
+    { names, slot, ports, wired, directory, files, options, policy },
     context,
   );
   const doorway = {
@@ -83,7 +86,10 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     allowed: facts.allowed,
     tunnels: async () => (await proxy.admin.get('/tunnels')).body,
   };
-  const [gate, note] = await Promise.all([passGate({ names, slot, fence, doorway }), oldNodeNote()]);
+  const [gate, note] = await Promise.all([
+    passGate({ names, slot, fence, doorway }),
+    options.wiring === 'env' ? oldNodeNote() : null,
+  ]);
   const audit = { start: auditStart, command: await auditSize(options.audit) };
   await fence.zero();
   await keepWatch({ names, fence, proxy }, context);
@@ -97,6 +103,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     command: options.command,
     environment,
     hosts: hostsOf(slot.proxy, aliases),
+    resolver: wired.dns.length > 0 ? slot.proxy : null,
     workspace,
     uid: agentId,
     gid: agentId,

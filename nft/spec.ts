@@ -14,6 +14,8 @@ export interface Sandbox {
   readonly proxy: string;
   /** TCP ports of the proxy and of its service listeners; never empty. */
   readonly ports: readonly number[];
+  /** UDP ports of the proxy's address, such as 53 for its DNS stub; absent: no UDP at all. */
+  readonly datagrams?: readonly number[];
 }
 
 export interface FenceSpec {
@@ -29,7 +31,7 @@ type Fields = Readonly<Record<string, unknown>>;
 type Report = (where: string, problem: string) => void;
 
 const specKeys = ['table', 'sandboxes', 'pool'];
-const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports'];
+const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'datagrams'];
 const tableName = /^sallyport(_[a-zA-Z0-9_-]{1,48})?$/;
 const sandboxName = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}$/;
 const interfaceName = /^[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,14}$/;
@@ -87,6 +89,9 @@ function readSandbox(value: unknown, where: string, report: Report): Sandbox | u
     address: readAddress(fields, 'address', where, report),
     proxy: readAddress(fields, 'proxy', where, report),
     ports: readPorts(fields['ports'], `${where}.ports`, report),
+    ...(fields['datagrams'] !== undefined && {
+      datagrams: readPorts(fields['datagrams'], `${where}.datagrams`, report),
+    }),
   };
   if (!sandboxName.test(sandbox.name))
     report(`${where}.name`, `${quote(sandbox.name)} is not 1-32 letters, digits, \`_\` or \`-\``);
