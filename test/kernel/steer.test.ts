@@ -94,6 +94,7 @@ const secure = (address, port, servername) => within(new Promise(done => {
     'ANY': () => udp(proxy, 53, query('nowhere.test', 255)),
     'an allowed name that nobody has looked up': () => udp(proxy, 53, query('nowhere.test', 1)),
     'its text, too': () => udp(proxy, 53, query('nowhere.test', 16)),
+    'the resolver of a container engine': () => udp('127.0.0.11', 53, query(secret, 1)),
     'DNS elsewhere': () => udp(outside, 53, query(secret, 1)),
     'DNS elsewhere over TCP': () => tcp(outside, 53, query(secret, 1)),
     'DoT': () => secure(proxy, 853, 'dns.evil.test'),
@@ -192,6 +193,7 @@ t.test('without a proxy variable', { skip: needs(t, wanted) }, async (t) => {
     t.equal(told('ANY'), 'code 5, answers 0');
     t.equal(told('an allowed name that nobody has looked up'), 'code 0, answers 1');
     t.equal(told('its text, too'), 'code 0, answers 0');
+    t.notMatch(told('the resolver of a container engine'), /code|nothing/);
     for (const what of ['DoT', 'DoQ']) t.equal(told(what), 'silence', what);
     for (const what of ['DNS elsewhere', 'DNS elsewhere over TCP', 'DoT elsewhere', 'mDNS', 'DoH elsewhere'])
       t.equal(told(what), 'ENETUNREACH', what);
