@@ -14,10 +14,10 @@ export interface WiredPorts {
   readonly dns: readonly number[];
 }
 
-const [httpsPort, dnsPort] = [443, 53];
+const [httpPort, httpsPort, dnsPort] = [80, 443, 53];
 
 /**
- * One port for each that a rule allows, and always 443, so that whoever asks for something else is told no instead of nothing. A port that a
+ * One port for each that a rule allows, and always 443 and 80, so that whoever asks for something else is told no instead of nothing. A port that a
  * service has is the service's. `taken` holds the proxy's own, too. Throws RunRefused (usage) when it has one that this cannot do without.
  */
 export function wiredPorts(
@@ -33,7 +33,7 @@ export function wiredPorts(
       `port ${clash} is wanted twice on the proxy's address: by a service or host port, and by --wiring ${wiring}`,
       'give --wiring env, which needs no port of its own, or another port',
     );
-  const wanted = new Set([httpsPort, ...rulePorts]);
+  const wanted = new Set([httpsPort, httpPort, ...rulePorts]);
   return {
     transparent: [...wanted].filter((port) => port !== dnsPort && !taken.includes(port)),
     dns: [dnsPort],

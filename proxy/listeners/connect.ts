@@ -48,8 +48,8 @@ function inboundOf(client: Conn, { principal }: Arrival, { target, answer }: Ask
   };
 }
 
-/** Every part is ours: fixed words, numbers, and JSON, which leaves no line end unescaped. */
-function refusalText(why: Refusal, fault?: HttpFault): string {
+/** A refusal in HTTP. Every part is ours: fixed words, numbers, and JSON, which leaves no line end unescaped. */
+export function refusalText(why: Refusal, fault?: HttpFault): string {
   const { status, statusText } = fault ?? why;
   const body = `${JSON.stringify(why.body)}\n`;
   const lines = [

@@ -4,6 +4,7 @@ import { targetOfHello, type Target } from '../../policy/index.ts';
 import type { Conn } from '../conn/index.ts';
 import { sniffHello } from '../sniff.ts';
 import type { Arrival, Deps, Door, Inbound, Refusal } from '../types.ts';
+import { refusalText } from './connect.ts';
 
 /** The hello is given back to the connection, for the third gate and for the upstream. */
 export function transparentDoor({ settings, waiting }: Pick<Deps, 'settings' | 'waiting'>): Door {
@@ -20,7 +21,8 @@ export function transparentDoor({ settings, waiting }: Pick<Deps, 'settings' | '
         return undefined;
       if (arrival.signal.aborted) return inboundOf(client, arrival, unread);
       client.unread(bytes);
-      return inboundOf(client, arrival, targetOfHello(fact, client.local.port));
+      const inbound = inboundOf(client, arrival, targetOfHello(fact, client.local.port));
+      return fact.kind === 'not_tls' && isHttp(bytes) ? { ...inbound, refuse: inHttp(client) } : inbound;
     },
   };
 }
@@ -42,6 +44,18 @@ function inboundOf(client: Conn, { principal }: Arrival, target: Target): Inboun
       if (client.isEnded) client.reset();
       else client.end(alertOf(why));
     },
+  };
+}
+
+/** Plain HTTP is not carried here, and a browser or curl reads no alert. */
+function isHttp(bytes: Buffer): boolean {
+  return /^[A-Z]{3,8} \//u.test(bytes.toString('latin1', 0, 16));
+}
+
+function inHttp(client: Conn): Inbound['refuse'] {
+  return (why) => {
+    if (client.isEnded) client.reset();
+    else client.end(refusalText(why));
   };
 }
 

@@ -212,8 +212,11 @@ t.test('the environment is built from nothing: only what was asked for by name c
 
 t.test('the wiring says which ports lead out and whether variables tell of them', async (t) => {
   t.same(wiredPorts('env', [443, 8443], [3128]), { transparent: [], dns: [] });
-  t.same(wiredPorts('both', [443, 8443, 53, 5432], [3128, 5432]), { transparent: [443, 8443], dns: [53] });
-  t.same(wiredPorts('transparent', [], [3128]), { transparent: [443], dns: [53] });
+  t.same(wiredPorts('both', [443, 8443, 53, 5432], [3128, 5432]), {
+    transparent: [443, 80, 8443],
+    dns: [53],
+  });
+  t.same(wiredPorts('transparent', [], [3128]), { transparent: [443, 80], dns: [53] });
   for (const port of [443, 53]) {
     t.ok(
       refusedWith(2, () => wiredPorts('both', [443], [3128, port])),

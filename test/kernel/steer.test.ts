@@ -135,16 +135,17 @@ t.test('without a proxy variable', { skip: needs(t, wanted) }, async (t) => {
     async (t) => {
       await startRepository(world);
       const { stdout, stderr, report, audit } = await ask('tools', [
-        'env | grep -ic proxy; cat /etc/resolv.conf',
+        'env | grep -icE "^[a-z]+_proxy="; cat /etc/resolv.conf',
         'curl -sS https://good.test && echo " by name"',
         'curl -sS https://bad.test; echo "denied $?"',
         'A=$(getent hosts good.test | cut -d" " -f1); curl -sS --resolve bad.test:443:$A https://bad.test; echo "by address $?"',
         'curl -sS --max-time 5 https://$A; echo "no name $?"',
+        'curl -sS -o /dev/null -w "plain %{http_code}\\n" http://good.test',
         'git clone -q https://good.test:8443/r.git && cat r/file',
         'git clone -q https://bad.test/r.git no; echo "git $?"',
       ]);
       t.match(stdout, /^0\nnameserver 10\.219\.\d+\.\d+\n/);
-      t.match(stdout, /\norigin by name\ndenied 6\nby address 35\nno name 35\ncloned\ngit 128\n$/);
+      t.match(stdout, /\norigin by name\ndenied 6\nby address 35\nno name 35\nplain 403\ncloned\ngit 128\n$/);
       t.match(stderr, /alert access denied/);
       const told = audit.map(({ event, mode = '', host, reason }) => `${event} ${mode} ${host} ${reason}`);
       const expected = [

@@ -63,7 +63,7 @@ const hellos: readonly (readonly [HelloShape | string, verdicts: readonly string
   [{}, ['deny server_name_missing']],
   [{ ech: true }, ['deny ech_refused']],
   [{ serverNames: ['a.test', 'b.test'] }, ['deny hello_malformed']],
-  ['GET / HTTP/1.1\r\nHost: a.test\r\n\r\n', ['deny not_tls']],
+  ['SSH-2.0-OpenSSH_9.2\r\n', ['deny not_tls']],
   // As behind CONNECT, the third gate is after the dial: the name was allowed.
   [{ serverName: 'a.test', ech: true }, ['allow rule_matched', 'deny ech_refused']],
   [{ serverName: 'a.test.' }, ['allow rule_matched', 'deny server_name_mismatch']],
@@ -108,6 +108,14 @@ t.test(
     );
   },
 );
+
+t.test('plain HTTP is refused in HTTP, whatever its Host, and reaches nobody', async (t) => {
+  const origin = await startOrigin(t);
+  const { port } = await startDoor(t, { origin: origin.port });
+  const said = await answerTo(port, Buffer.from('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n'));
+  t.match(String(said), /^HTTP\/1\.1 403 Forbidden\r\nSallyport-Reason: not_tls\r\n/);
+  t.equal(origin.sockets.length, 0);
+});
 
 t.test('an alert is what a real client reports', async (t) => {
   const { port } = await startDoor(t);
