@@ -11,6 +11,7 @@ export function machineRows(descriptors: number): readonly (readonly [string, st
     ['memory', `${Math.round(totalmem() / gib)} GiB`],
     ['kernel', release()],
     ['system', systemName()],
+    ['congestion control', `${congestionControl()}, on every connection`],
     ['file descriptors of one process', String(descriptors)],
   ];
 }
@@ -18,6 +19,10 @@ export function machineRows(descriptors: number): readonly (readonly [string, st
 /** Processes that wanted a core in the last minute: above 0 before the first run, others were at work too. */
 export function loadNow(): string {
   return (loadavg()[0] ?? 0).toFixed(2);
+}
+
+function congestionControl(): string {
+  return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim();
 }
 
 function systemName(): string {

@@ -17,11 +17,11 @@ export interface Options {
 
 const full: Scale = {
   rounds: 3,
-  warmMs: 1000,
+  warmMs: 4000,
   tunnelsMs: 2000,
   bulkMs: 1500,
   tripsMs: 1500,
-  settleMs: 500,
+  settleMs: 5000,
   verdictMs: 50,
   stages: [1000, 10_000],
   rules: [10, 1000, 100_000],

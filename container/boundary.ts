@@ -61,8 +61,7 @@ export async function buildBoundary(
   spec: BoundarySpec,
   context: RunContext,
 ): Promise<{ fence: FencePart; proxy: ProxyPart }> {
-  const { names, slot, wired, directory, files, options, policy } = spec;
-  const ports = [...spec.ports, ...wired.transparent, ...wired.dns];
+  const { names, slot, ports, wired, directory, files, options, policy } = spec;
   await context.resources.add(await createLink(names, slot));
   const fence = await raiseFence(names, slot, { ports, datagrams: wired.dns });
   await context.resources.add(fence);

@@ -116,7 +116,6 @@ const tools: readonly Row[] = [
   ['setpriv', 'util-linux', 'gives up privileges'],
   ['pivot_root', 'util-linux', 'changes the root of a sandbox'],
   ['mount', 'mount', 'makes the system read-only'],
-  ['ping', 'iputils-ping', 'proves that ICMP is dropped'],
 ];
 
 /** Where Debian puts what root calls; an ordinary user's PATH often lacks it. */

@@ -70,7 +70,7 @@ export async function runEnvOnly(options: RunOptions, context: RunContext): Prom
   return {
     ...outcome,
     policy: policy.digest,
-    gate: [],
+    gate: null,
     drops: {},
     startedAt,
     audit: { start: auditStart, command: auditStart },

@@ -30,8 +30,16 @@ const subcommands: readonly Subcommand[] = [
   },
   {
     name: 'fence',
-    summary: 'plan, apply, verify or remove the kernel fence by hand',
-    load: async () => (await import('../nft/index.ts')).fenceCommand(),
+    summary: 'plan, apply, confirm, verify, watch or remove the kernel fence by hand',
+    load: async ({ environment }) => {
+      const { fenceCommand, fenceIo } = await import('../nft/index.ts');
+      return fenceCommand(fenceIo(environment));
+    },
+  },
+  {
+    name: 'probe',
+    summary: 'try the boundary of a live run from inside, as its launch gate did',
+    load: async (caller) => (await import('./index.ts')).probeCommand(caller),
   },
   {
     name: 'reclaim',

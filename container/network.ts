@@ -17,7 +17,7 @@ export async function createNetns(names: RunNames): Promise<SandboxNetns> {
   await addNetns(names);
   const netns = { name: `network namespace ${names.netns}`, release: async () => await deleteNetns(names) };
   try {
-    await inside(names, ['sh', '-c', ipv6Script, 'sh', '1']);
+    await inside(names, ['sh', '-c', ipv6Off]);
     await tool('ip', ['-n', names.netns, 'link', 'set', 'lo', 'up']);
     return { ...netns, identity: `net:[${(await stat(names.netnsPath)).ino}]` };
   } catch (error) {
@@ -43,13 +43,14 @@ export async function inside(names: RunNames, argv: readonly string[]): Promise<
 }
 
 /** `all` does not reach links that exist, nor `default` those to come: each is written. A kernel without IPv6 has no such files. */
-const ipv6Script =
-  'for f in /proc/sys/net/ipv6/conf/*/disable_ipv6; do [ ! -e "$f" ] || echo "$1" > "$f" || exit 1; done';
+const ipv6Off =
+  'for f in /proc/sys/net/ipv6/conf/*/disable_ipv6; do [ ! -e "$f" ] || echo 1 > "$f" || exit 1; done';
 
-/** Turns IPv6 of the sandbox and of the host end on or off; used by the launch gate to prove the fence against it. */
-export async function setIpv6(names: RunNames, on: boolean): Promise<void> {
+/** Turns IPv6 of the link on or off, on both its ends; used by the launch gate to prove the fence against it. */
+export async function setLinkIpv6(names: RunNames, on: boolean): Promise<void> {
   const value = on ? '0' : '1';
-  await inside(names, ['sh', '-c', ipv6Script, 'sh', value]);
+  const file = `/proc/sys/net/ipv6/conf/${names.peer}/disable_ipv6`;
+  await inside(names, ['sh', '-c', 'echo "$1" > "$2"', 'sh', value, file]);
   await setHostIpv6(names.link, value);
 }
 
@@ -113,6 +114,16 @@ export async function lowerLink(names: RunNames): Promise<void> {
   await unlessGone(tool('ip', ['link', 'set', names.link, 'down']));
 }
 
+/** True when both ends are up. False also when the link is gone. */
+export async function isLinkUp({ link, netns, peer }: RunNames): Promise<boolean> {
+  const ends = [
+    tool('ip', ['-o', 'link', 'show', link]),
+    tool('ip', ['-n', netns, '-o', 'link', 'show', peer]),
+  ];
+  const [host, inner] = await Promise.all(ends.map(async (said) => await said.catch(() => '')));
+  return [host, inner].every((line) => / state UP /.test(line ?? ''));
+}
+
 /** Deletes the pair. No error when it is gone. */
 export async function deleteLink(names: RunNames): Promise<void> {
   await unlessGone(tool('ip', ['link', 'del', names.link]));
@@ -130,11 +141,6 @@ async function unlessGone(work: Promise<string>): Promise<void> {
     if (!(error instanceof ToolError && /Cannot find device|No such (file|device)/.test(error.detail)))
       throw error;
   }
-}
-
-/** Adds or removes a default route inside the sandbox; only the launch gate does, so that its probes meet the fence itself. */
-export async function setDefaultRoute(names: RunNames, slot: Slot, action: 'add' | 'del'): Promise<void> {
-  await tool('ip', ['-n', names.netns, 'route', action, 'default', 'via', slot.proxy]);
 }
 
 /** The routes of the sandbox in both families, one a line. */

@@ -7,7 +7,6 @@ import { RunRefused } from './refusal.ts';
 const tools = [
   ['ip', 'iproute2'],
   ['nft', 'nftables'],
-  ['ping', 'iputils-ping'],
   ['nsenter', 'util-linux'],
   ['unshare', 'util-linux'],
   ['setpriv', 'util-linux'],

@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { chmod, chown, mkdir, open, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { RunOptions } from './options.ts';
-import { proxyId, type ProxyConfig } from './proxy-part.ts';
+import { adminSocket, proxyId, type ProxyConfig } from './proxy-part.ts';
 import { RunRefused } from './refusal.ts';
 
 /** The part of the proxy's settings that follows from the options, and a way to replace the policy. */
@@ -31,7 +31,7 @@ export async function proxyFiles(directory: string, options: RunOptions, uid: nu
       ...(options.hosts === null ? {} : { hosts: options.hosts }),
       audit: options.audit,
       metrics: options.metrics,
-      admin: join(directory, 'admin.sock'),
+      admin: adminSocket(directory),
       run: options.id,
       user: isRoot ? `${proxyId}:${proxyId}` : null,
     },

@@ -90,6 +90,16 @@ export async function startProxyPart(directory: string, config: ProxyConfig): Pr
   };
 }
 
+/** Asks the proxy of a live run whose directory this is. The caller closes it. */
+export async function adminOf(directory: string): Promise<AdminClient> {
+  return await adminClient(adminSocket(directory));
+}
+
+/** Where the proxy of a run answers its runner. */
+export function adminSocket(directory: string): string {
+  return join(directory, 'admin.sock');
+}
+
 /** A cleared environment: SALLYPORT_* variables of the caller would win over the settings file. Own session: ctrl-c is the runner's. */
 function launch(file: string): ChildProcess {
   const main = join(import.meta.dirname, 'main.ts');

@@ -3,6 +3,7 @@ import { readlink, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createNft, removeFence } from '../nft/index.ts';
 import { backends } from './backends/index.ts';
+import { clearGate } from './gate/index.ts';
 import { namesOf } from './names.ts';
 import { deleteLink, deleteNetns, lowerLink } from './network.ts';
 import { processesIn } from './processes.ts';
@@ -83,6 +84,7 @@ async function reclaim(
   if (isHere) {
     await take('link', async () => await deleteLink(names));
     await take('table', async () => await removeFence(createNft(), names.table));
+    await take('launch gate', async () => await clearGate(names));
     await take('link up', async () => await lowerLink(names));
   }
   for (const backend of backends)

@@ -1,6 +1,6 @@
 // What a run tells its caller on stderr: events as they happen, and with --json one object at the end. stdout is the command's alone.
 import type { Denied } from './denied.ts';
-import type { ProbeResult } from './gate-judge.ts';
+import type { GateRecord } from './gate/index.ts';
 import { RunRefused } from './refusal.ts';
 
 /** Why a run ended. */
@@ -30,7 +30,8 @@ export interface RunReport {
   readonly drops: Readonly<Record<string, number>>;
   /** What the proxy denied to the command. */
   readonly denied: Denied;
-  readonly gate: readonly ProbeResult[];
+  /** The record of the launch gate; null when there was none that passed. docs/gate.md describes it. */
+  readonly gate: GateRecord | null;
   /** What was noticed on the way: a dead proxy, a broken fence, a part that could not be given back. */
   readonly events: readonly RunEvent[];
 }
@@ -45,6 +46,7 @@ export interface RunEvent {
     | 'timeout'
     | 'interrupted'
     | 'proxy_died'
+    | 'fence_repaired'
     | 'fence_broken'
     | 'fence_restored'
     | 'policy_reloaded'
@@ -86,7 +88,7 @@ export function refusedReport(error: unknown, seconds: number, events: readonly 
     startSeconds: null,
     drops: {},
     denied: { total: 0, most: [] },
-    gate: [],
+    gate: null,
     events,
   };
 }

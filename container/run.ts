@@ -4,9 +4,10 @@ import { buildBoundary, takePlace } from './boundary.ts';
 import { closeInherited } from './descriptors.ts';
 import { auditSize, type AuditSpan } from './denied.ts';
 import { sandboxEnvironment } from './environment.ts';
+import type { FenceReport } from '../nft/index.ts';
 import { keepWatch } from './fence-watch.ts';
-import { passGate } from './gate.ts';
-import { probeCount, type ProbeResult } from './gate-judge.ts';
+import { probeCount, refuseUnlessPassed, type GateRecord } from './gate/index.ts';
+import { leaveNote, recordGate } from './launch-gate.ts';
 import { aliasesOf, hostsOf, portsOf, proxyPort, type Caller, type RunOptions } from './options.ts';
 import { oldNodeNote } from './node-note.ts';
 import { policyFacts } from './policy-facts.ts';
@@ -39,7 +40,8 @@ export interface RunContext {
 /** What is known of a run once it has ended. */
 export interface RunResult extends Outcome {
   readonly policy: string;
-  readonly gate: readonly ProbeResult[];
+  /** Null without a fence. */
+  readonly gate: GateRecord | null;
   readonly drops: Readonly<Record<string, number>>;
   readonly startedAt: number;
   readonly audit: AuditSpan;
@@ -59,8 +61,9 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const facts = policyFacts(policy.text);
   const services = [...facts.services, ...options.services];
   const aliases = aliasesOf(services, options.hostPorts);
-  const ports = portsOf(services, options.hostPorts);
-  const wired = wiredPorts(options.wiring, facts.ports, ports);
+  const named = portsOf(services, options.hostPorts);
+  const wired = wiredPorts(options.wiring, facts.ports, named);
+  const ports = [...named, ...wired.transparent, ...wired.dns];
 
   const paths = await prepareState(options.state);
   await sweepFirst(paths, context.voice);
@@ -86,13 +89,19 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     allowed: facts.allowed,
     tunnels: async () => (await proxy.admin.get('/tunnels')).body,
   };
+  const { audit: auditFile } = options;
+  await leaveNote(directory, { slot: slot.number, ports, audit: auditFile });
+  const place = { names, slot, ports, directory };
+  const task = { place, doorway, fence, admin: proxy.admin, policy: policy.digest, audit: auditFile };
   const [gate, note] = await Promise.all([
-    passGate({ names, slot, fence, doorway }),
+    recordGate({ ...task, occasion: 'launch' }),
     options.wiring === 'env' ? oldNodeNote() : null,
   ]);
+  refuseUnlessPassed(gate.probes);
   const audit = { start: auditStart, command: await auditSize(options.audit) };
-  await fence.zero();
-  await keepWatch({ names, fence, proxy }, context);
+  const watch = await keepWatch({ names, fence, proxy }, context);
+  await watch.zero(); // packets of the launch gate are not the command's
+  refuseBroken(await watch.look());
   context.onReload(async () => await reload({ options, files, proxy, voice: context.voice }));
 
   context.stop.throwIfAborted();
@@ -112,7 +121,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   await command.begin();
   context.voice.tell({
     event: 'started',
-    message: `run ${options.id} is behind the fence (${probeCount(gate)}); audit: ${options.audit}${note === null ? '' : `; ${note}`}`,
+    message: `run ${options.id} is behind the fence (${probeCount(gate.probes)}); audit: ${options.audit}${note === null ? '' : `; ${note}`}`,
   });
   const startedAt = performance.now();
   const outcome = await supervise(
@@ -120,8 +129,15 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     { timeoutMs: options.timeoutMs, stop: context.stop },
     context.voice,
   );
-  const { drops } = await fence.state().catch(() => ({ drops: {} }));
+  const { drops } = await watch.look();
   return { ...outcome, policy: policy.digest, gate, drops, startedAt, audit };
+}
+
+/** Also when the table itself is whole: rules of others may lead around it. */
+function refuseBroken({ ok, problems }: FenceReport): void {
+  if (ok) return;
+  const help = 'take the rules away that it names, or run on another machine';
+  throw new RunRefused('boundary', `the fence does not hold: ${problems.join('; ')}`, help);
 }
 
 async function chooseBackend(): Promise<Backend> {

@@ -9,7 +9,8 @@ import type { StatePaths } from './state.ts';
 
 /** Addresses of every sandbox: class `lateral` of the fence. */
 export const pool = '10.219.0.0/16';
-const slotCount = 1 << 14;
+/** How many runs there can be at once. */
+export const slotCount = 1 << 14;
 
 /** The addresses of one run: a /30 with the proxy at .1 and the sandbox at .2. */
 export interface Slot {
@@ -17,19 +18,15 @@ export interface Slot {
   readonly proxy: string;
   readonly sandbox: string;
   readonly prefixLength: 30;
-  /** A sandbox address of another slot, for the probe that must not reach it. */
-  readonly neighbour: string;
 }
 
 /** The addresses of slot `number`, 0 to 16383. */
 export function slotAt(number: number): Slot {
-  const neighbour = (number + 1) % slotCount;
   return {
     number,
     proxy: address(number, 1),
     sandbox: address(number, 2),
     prefixLength: 30,
-    neighbour: address(neighbour, 2),
   };
 }
 

@@ -1,8 +1,8 @@
 // Puts a fence into the kernel, and takes it out. Each is one atomic transaction; success is claimed only after reading back.
 import { FenceError } from './errors.ts';
-import { planFence } from './fence.ts';
+import { familiesOf, planFence } from './fence.ts';
 import { checkTable, type FenceSpec } from './spec.ts';
-import { removeTable, type Nft } from './transaction.ts';
+import { removeTable, together, type Nft, type Transaction } from './transaction.ts';
 import { verifyFence } from './verify.ts';
 
 /**
@@ -10,7 +10,7 @@ import { verifyFence } from './verify.ts';
  * Rejects with a FenceError; unless the code is `nft_failed` after reading back, the kernel's rules are as before.
  */
 export async function applyFence(nft: Nft, spec: FenceSpec): Promise<void> {
-  const tx = planFence(spec);
+  const tx = together(...(await strays(nft, spec)), planFence(spec));
   await nft.check(tx);
   await nft.apply(tx);
   const differences = await verifyFence(nft, spec);
@@ -22,7 +22,15 @@ export async function applyFence(nft: Nft, spec: FenceSpec): Promise<void> {
   );
 }
 
-/** Removes a table of ours and its counters; succeeds when it is already gone. Take the link down first. */
+/** A fence from before may have had a table more. */
+async function strays(nft: Nft, spec: FenceSpec): Promise<readonly Transaction[]> {
+  if (familiesOf(spec).includes('bridge')) return [];
+  return (await nft.list(spec.table, 'bridge')).length === 0 ? [] : [removeTable('bridge', spec.table)];
+}
+
+/** Removes our tables of that name and their counters; succeeds when they are already gone. Take the link down first. */
 export async function removeFence(nft: Nft, table: string): Promise<void> {
-  await nft.apply(removeTable(checkTable(table)));
+  const bridge =
+    (await nft.list(checkTable(table), 'bridge')).length === 0 ? [] : [removeTable('bridge', table)];
+  await nft.apply(together(removeTable('inet', table), ...bridge));
 }

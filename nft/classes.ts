@@ -13,9 +13,10 @@ export type DropClass =
   | 'direct'
   | 'other'
   | 'forward'
-  | 'inbound';
+  | 'inbound'
+  | 'layer2';
 
-/** Every class with its meaning. The first eleven classify what leaves a sandbox; `forward` and `inbound` are the belts. */
+/** Every class with its meaning. The first eleven classify what leaves a sandbox; `forward` and `inbound` are the belts; `layer2` is for bridges alone. */
 export const dropClasses: readonly { readonly name: DropClass; readonly sentence: string }[] = [
   { name: 'ipv6', sentence: 'any IPv6 packet from a sandbox: the fence has no IPv6 way out' },
   { name: 'spoof', sentence: 'an IPv4 packet whose source is not the address that this sandbox was given' },
@@ -46,7 +47,17 @@ export const dropClasses: readonly { readonly name: DropClass; readonly sentence
     name: 'inbound',
     sentence: "a packet to a sandbox that is not the proxy's reply: nothing may open a connection inwards",
   },
+  {
+    name: 'layer2',
+    sentence:
+      "on a bridge, any frame of a member that is neither IP nor an ARP question or answer to the proxy: a VLAN tag, somebody else's ARP, a raw ethertype",
+  },
 ];
+
+/** The classes of a sandbox that has a link of its own, as runs have. */
+export const linkClasses: readonly DropClass[] = dropClasses
+  .map(({ name }) => name)
+  .filter((name) => name !== 'layer2');
 
 export type CounterName = `drop_${DropClass}`;
 

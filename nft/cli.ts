@@ -1,120 +1,138 @@
-// `sallyport fence`: plan, apply, verify, remove by hand. Turns words into calls and answers into exit codes; decides nothing about rules.
+// `sallyport fence`: its words and flags. Turns them into calls and errors into exit codes; decides nothing about rules.
 import { Command, Option } from 'commander';
-import { applyFence, removeFence } from './apply.ts';
+import { removeFence } from './apply.ts';
+import { createBridgeReader } from './bridge.ts';
 import { createNft } from './client.ts';
-import { readDrops } from './drops.ts';
-import { FenceError } from './errors.ts';
-import { planFence } from './fence.ts';
-import { printDrops, printPlan } from './print.ts';
+import { FenceError, type FenceErrorCode } from './errors.ts';
+import { confirmTable } from './guard.ts';
+import { underLock } from './lock.ts';
 import { readSpecFile, specDefaults, specFromFlags, type SpecFlags } from './spec-source.ts';
-import type { FenceSpec } from './spec.ts';
-import type { Nft } from './transaction.ts';
-import { verifyFence } from './verify.ts';
+import { checkTable, type FenceSpec } from './spec.ts';
+import { apply, exitCodes, plan, verify, watch, type FenceIo, type Verb, type VerbFlags } from './verbs.ts';
 
-/** Ends: 0 done or holds, 1 the kernel differs from the plan, 2 bad use or bad spec, 69 the kernel cannot be asked or refused. */
-const exitCodes = { ok: 0, differs: 1, usage: 2, cannot: 69 } as const;
-
-/** What a command works with; tests give a fake nft and their own ears. */
-export interface FenceIo {
-  readonly nft: Nft;
-  out(text: string): void;
-  err(text: string): void;
-  exit(code: number): void;
-}
-
-interface Flags extends SpecFlags {
+interface Flags extends SpecFlags, VerbFlags {
   readonly spec?: string;
-  readonly json?: true;
 }
 
-const realIo: FenceIo = {
-  nft: createNft(),
-  out: (text) => void process.stdout.write(`${text}\n`),
-  err: (text) => void process.stderr.write(`${text}\n`),
-  exit: (code) => {
-    process.exitCode = code;
-  },
-};
+/** The real thing; the folder is the one that runs use too. */
+export function fenceIo(environment: Readonly<Record<string, string | undefined>> = {}): FenceIo {
+  return {
+    nft: createNft(),
+    bridges: createBridgeReader(),
+    folder: environment['SALLYPORT_STATE_DIR'] ?? '/run/sallyport',
+    stop: untilSignal,
+    out: (text) => void process.stdout.write(`${text}\n`),
+    err: (text) => void process.stderr.write(`${text}\n`),
+    exit: (code) => {
+      process.exitCode = code;
+    },
+  };
+}
 
-/** The command `fence` with its four subcommands, to be added to a program. Sets the exit code; never throws a FenceError. */
-export function fenceCommand(io: FenceIo = realIo): Command {
+function untilSignal(): AbortSignal {
+  const control = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => control.abort());
+  return control.signal;
+}
+
+/** The command `fence` with its subcommands, to be added to a program. Sets the exit code; never throws a FenceError. */
+export function fenceCommand(io: FenceIo = fenceIo()): Command {
   const fence = new Command('fence').description(
     'the kernel fence: from a sandbox only the proxy is reachable',
   );
   fence.addCommand(withSpec(new Command('plan'), 'print the rules; asks and changes nothing', io, plan));
   fence.addCommand(
-    withSpec(new Command('apply'), 'put the rules into the kernel and read them back', io, apply),
+    withSpec(
+      new Command('apply').option(
+        '--confirm <time>',
+        'go back after this time, such as 30s, unless it is confirmed',
+      ),
+      'put the rules into the kernel and read them back',
+      io,
+      apply,
+    ),
   );
   fence.addCommand(withSpec(new Command('verify'), "compare the kernel's rules with the plan", io, verify));
+  fence.addCommand(
+    withSpec(
+      new Command('watch').option(
+        '--admin <path>',
+        'admin socket of the proxy, to cut tunnels and show metrics',
+      ),
+      'keep the rules as planned: repair, or take the link down',
+      io,
+      watch,
+    ),
+  );
+  fence.addCommand(confirmCommand(io));
   fence.addCommand(removeCommand(io));
   for (const one of [fence, ...fence.commands])
     one.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : exitCodes.usage));
   return fence.addHelpText('after', helpAfter);
 }
 
-async function plan(io: FenceIo, spec: FenceSpec, json: boolean): Promise<number> {
-  const tx = planFence(spec);
-  io.out(json ? JSON.stringify(tx, null, 2) : printPlan(tx));
-  return exitCodes.ok;
-}
-
-async function apply(io: FenceIo, spec: FenceSpec, json: boolean): Promise<number> {
-  await applyFence(io.nft, spec);
-  const interfaces = spec.sandboxes.map((one) => one.interface);
-  const words = `table inet ${spec.table} is in place and reads back as planned, around ${interfaces.join(', ')}`;
-  io.out(json ? JSON.stringify({ table: spec.table, applied: true, interfaces }) : words);
-  return exitCodes.ok;
-}
-
-async function verify(io: FenceIo, spec: FenceSpec, json: boolean): Promise<number> {
-  const differences = await verifyFence(io.nft, spec);
-  const holds = differences.length === 0;
-  const drops = holds ? await readDrops(io.nft, spec.table) : new Map<string, number>();
-  const words = holds
-    ? [`table inet ${spec.table} holds`, printDrops(drops)]
-    : [`table inet ${spec.table} differs from the plan:`, ...differences.map((one) => `  ${one}`)];
-  io.out(
-    json
-      ? JSON.stringify({ table: spec.table, holds, differences, drops: Object.fromEntries(drops) })
-      : words.join('\n'),
-  );
-  return holds ? exitCodes.ok : exitCodes.differs;
-}
-
 function removeCommand(io: FenceIo): Command {
-  return new Command('remove')
-    .description('remove our table; no error when it is already gone')
+  return onTable('remove', 'remove our table; no error when it is already gone', io, async ({ table }) => {
+    await underLock(
+      { folder: io.folder, table: checkTable(table) },
+      async () => await removeFence(io.nft, table),
+    );
+    return [{ table, removed: true }, `table inet ${table} is gone`];
+  }).addHelpText(
+    'after',
+    '\nTake the link down first.\n\nExample:\n  sallyport fence remove --table sallyport_demo',
+  );
+}
+
+function confirmCommand(io: FenceIo): Command {
+  return onTable('confirm', 'keep what `apply --confirm` has put in place', io, async ({ table }) => {
+    await confirmTable({ folder: io.folder, table: checkTable(table) });
+    return [{ table, confirmed: true }, `table inet ${table} stays`];
+  }).addHelpText(
+    'after',
+    '\nSay it from a new session: that it can be opened is the proof.\n\nExample:\n  sallyport fence confirm',
+  );
+}
+
+interface TableFlags {
+  readonly table: string;
+  readonly json?: true;
+}
+
+function onTable(
+  name: string,
+  description: string,
+  io: FenceIo,
+  work: (flags: TableFlags) => Promise<readonly [facts: object, words: string]>,
+): Command {
+  return new Command(name)
+    .description(description)
     .option('--table <name>', 'our table', specDefaults.table)
     .option('--json', 'print JSON')
-    .action(async ({ table, json }: { readonly table: string; readonly json?: true }) => {
+    .action(async (flags: TableFlags) => {
       await ending(io, async () => {
-        await removeFence(io.nft, table);
-        io.out(json === true ? JSON.stringify({ table, removed: true }) : `table inet ${table} is gone`);
+        const [facts, words] = await work(flags);
+        io.out(flags.json === true ? JSON.stringify(facts) : words);
         return exitCodes.ok;
       });
-    })
-    .addHelpText(
-      'after',
-      '\nTake the link down first.\n\nExample:\n  sallyport fence remove --table sallyport_demo',
-    );
+    });
 }
-
-type Verb = (io: FenceIo, spec: FenceSpec, json: boolean) => Promise<number>;
 
 function withSpec(command: Command, description: string, io: FenceIo, verb: Verb): Command {
   return command
     .description(description)
     .option('--spec <file>', 'the fence as JSON; instead of the flags for one sandbox')
-    .addOption(flag('--interface <name>', "the host's end of the sandbox's link"))
-    .addOption(flag('--address <ipv4>', "the sandbox's own address"))
-    .addOption(flag('--proxy <ipv4>', 'the address on which the proxy listens for it'))
+    .addOption(flag('--interface <name>', "the host's end of the sandbox's link, or a bridge with several"))
+    .addOption(flag('--address <ipv4>', "the sandbox's own address; without it, --interface is a bridge"))
+    .addOption(flag('--subnet <cidr>', "network of a bridge's members (default: that of its own address)"))
+    .addOption(flag('--proxy <ipv4[:port]>', 'the address on which the proxy listens for it'))
     .addOption(flag('--port <n...>', 'TCP port of the proxy or of a service listener; repeatable'))
     .addOption(flag('--name <name>', 'name of the sandbox (default: "sandbox")'))
     .addOption(flag('--pool <cidr>', `network of all sandboxes (default: "${specDefaults.pool}")`))
     .option('--table <name>', `our table, over the one in the file (default: "${specDefaults.table}")`)
     .option('--json', 'print JSON')
     .action(async (flags: Flags) => {
-      await ending(io, async () => await verb(io, await readFlags(flags), flags.json === true));
+      await ending(io, async () => await verb(io, await io.bridges.read(await readFlags(flags)), flags));
     })
     .addHelpText('after', specHelp(command.name()));
 }
@@ -125,7 +143,7 @@ function flag(name: string, text: string): Option {
 }
 
 async function readFlags(flags: Flags): Promise<FenceSpec> {
-  return flags.spec === undefined ? specFromFlags(flags) : await readSpecFile(flags.spec, flags.table);
+  return flags.spec === undefined ? await specFromFlags(flags) : await readSpecFile(flags.spec, flags.table);
 }
 
 async function ending(io: FenceIo, work: () => Promise<number>): Promise<void> {
@@ -134,17 +152,25 @@ async function ending(io: FenceIo, work: () => Promise<number>): Promise<void> {
   } catch (error) {
     if (!(error instanceof FenceError)) throw error;
     io.err(`error: ${error.message}\nhelp: ${error.help}`);
-    io.exit(error.code === 'spec_invalid' ? exitCodes.usage : exitCodes.cannot);
+    io.exit(codes.get(error.code) ?? exitCodes.cannot);
   }
 }
 
+const codes: ReadonlyMap<FenceErrorCode, number> = new Map([
+  ['spec_invalid', exitCodes.usage],
+  ['rolled_back', exitCodes.differs],
+  ['busy', exitCodes.busy],
+]);
+
 const helpAfter = `
-Exit status: 0 done or holds, 1 differs from the plan, 2 bad use or bad spec, 69 the kernel refused or cannot be asked.
+Exit status: 0 done or holds, 1 differs from the plan or rolled back, 2 bad use or bad spec, 69 the kernel refused or cannot be asked,
+75 somebody else is at this table.
 
 Examples:
   sallyport fence plan --spec fence.json
   sallyport fence apply --interface sp-demo --address 10.219.0.2 --proxy 10.219.0.1 --port 3128
   sallyport fence verify --spec fence.json --json
+  sallyport fence watch --spec fence.json --admin /run/sallyport.sock
   sallyport fence remove`;
 
 function specHelp(verb: string): string {
@@ -152,9 +178,12 @@ function specHelp(verb: string): string {
 The file:
   { "table": "sallyport", "pool": "10.219.0.0/16",
     "sandboxes": [ { "name": "demo", "interface": "sp-demo", "address": "10.219.0.2",
-                     "proxy": "10.219.0.1", "ports": [3128, 5432] } ] }
+                     "proxy": "10.219.0.1", "ports": [3128, 5432] } ],
+    "networks": [ { "name": "agents", "interface": "br-agents", "subnet": "172.30.0.0/24",
+                    "proxy": "172.30.0.2", "ports": [3128] } ] }
 
 Examples:
   sallyport fence ${verb} --spec fence.json
-  sallyport fence ${verb} --interface sp-demo --address 10.219.0.2 --proxy 10.219.0.1 --port 3128 --port 5432`;
+  sallyport fence ${verb} --interface sp-demo --address 10.219.0.2 --proxy 10.219.0.1 --port 3128 --port 5432
+  sallyport fence ${verb} --interface br-agents --proxy 172.30.0.2:3128`;
 }

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { FenceError } from './errors.ts';
 import { isFields } from './json.ts';
-import type { NftObject } from './objects.ts';
+import { startMonitor } from './monitor.ts';
+import type { Family, NftObject } from './objects.ts';
 import { checkTable } from './spec.ts';
-import type { Nft } from './transaction.ts';
+import type { WatchedNft } from './transaction.ts';
 
 export interface NftOptions {
   /** The nft program; default: `nft` on PATH, then `/usr/sbin/nft`, which a user's PATH may lack. */
@@ -32,7 +33,7 @@ interface Answer {
 }
 
 /** nft on this machine. Needs CAP_NET_ADMIN in the namespace it works in, also for `check` and `list`. */
-export function createNft(options: NftOptions = {}): Nft {
+export function createNft(options: NftOptions = {}): WatchedNft {
   const send = async (args: readonly string[], body: object): Promise<void> =>
     await withFile(JSON.stringify(body), async (stdin) => {
       const answer = await callNft(options, { args: ['-j', ...args, '-f', '-'], stdin });
@@ -41,13 +42,46 @@ export function createNft(options: NftOptions = {}): Nft {
   return {
     check: async (tx) => await send(['-c'], tx),
     apply: async (tx) => await send([], tx),
-    list: async (table) => {
-      const answer = await callNft(options, { args: ['-j', 'list', 'table', 'inet', checkTable(table)] });
+    list: async (table, family = 'inet') => {
+      const answer = await callNft(options, { args: ['-j', 'list', 'table', family, checkTable(table)] });
       if (answer.exitCode === 0) return readListing(answer.stdout);
-      if (/^Error: No such file or directory/m.test(answer.stderr)) return []; // the kernel's ENOENT: no such table
+      if (isMissing(answer)) return [];
       throw refused(answer);
     },
+    ruleset: async () => {
+      const answer = await callNft(options, { args: ['-j', '-t', 'list', 'ruleset'] });
+      if (answer.exitCode !== 0) throw refused(answer);
+      return readListing(answer.stdout);
+    },
+    save: async (table, families) => {
+      const parts = families.map(async (family) => await saveTable(options, checkTable(table), family));
+      const text = (await Promise.all(parts)).join('');
+      await withFile(text, async (stdin) => {
+        const answer = await callNft(options, { args: ['-c', '-f', '-'], stdin });
+        if (answer.exitCode !== 0) throw refused(answer);
+      });
+      return text;
+    },
+    monitor: (onNews, onEnd) =>
+      startMonitor(
+        programsOf(options).map((program) => [...(options.enter ?? []), program, '-j', 'monitor']),
+        onNews,
+        onEnd,
+      ),
   };
+}
+
+/** In nft's own syntax: its JSON listing loses what its text keeps (1.0.6). */
+async function saveTable(options: NftOptions, table: string, family: Family): Promise<string> {
+  const answer = await callNft(options, { args: ['list', 'table', family, table] });
+  const isThere = answer.exitCode === 0;
+  if (!isThere && !isMissing(answer)) throw refused(answer);
+  return `add table ${family} ${table}\ndelete table ${family} ${table}\n${isThere ? answer.stdout : ''}\n`;
+}
+
+/** The kernel's ENOENT: no such table. */
+function isMissing({ stderr }: Answer): boolean {
+  return /^Error: (No such file or directory|Could not process rule: Operation not supported)/m.test(stderr);
 }
 
 /**
@@ -66,8 +100,12 @@ async function withFile(text: string, use: (fd: number) => Promise<void>): Promi
   }
 }
 
+function programsOf({ program }: NftOptions): readonly string[] {
+  return program === undefined ? ['nft', '/usr/sbin/nft'] : [program];
+}
+
 async function callNft(options: NftOptions, call: Call): Promise<Answer> {
-  const programs = options.program === undefined ? ['nft', '/usr/sbin/nft'] : [options.program];
+  const programs = programsOf(options);
   for (const program of programs) {
     const answer = await start(program, options, call);
     if (answer !== 'missing') return answer;

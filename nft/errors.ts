@@ -4,9 +4,19 @@
  * - `nft_missing`: there is no nft program to run
  * - `nft_not_permitted`: the kernel refused the right to change rules
  * - `nft_failed`: nft or the kernel refused the transaction, or took too long
+ * - `busy`: another apply or removal of the same table is under way, or awaits its confirmation
+ * - `lock_out`: the fence would cut this machine's own connections; nothing was changed
+ * - `rolled_back`: the fence was in place for a while and is not any more: the rules are as before it
  * - `spec_invalid`: the spec cannot be enforced as written; nothing was sent to the kernel
  */
-export type FenceErrorCode = 'nft_missing' | 'nft_not_permitted' | 'nft_failed' | 'spec_invalid';
+export type FenceErrorCode =
+  | 'nft_missing'
+  | 'nft_not_permitted'
+  | 'nft_failed'
+  | 'busy'
+  | 'lock_out'
+  | 'rolled_back'
+  | 'spec_invalid';
 
 /** `message` says what is wrong, `help` what to do about it. */
 export class FenceError extends Error {

@@ -3,21 +3,24 @@ import { FenceError } from './errors.ts';
 import { isFields } from './json.ts';
 import type { Addable, NftObject } from './objects.ts';
 import { checkTable } from './spec.ts';
-import type { Command, Nft, Transaction } from './transaction.ts';
+import type { Command, Transaction, WatchedNft } from './transaction.ts';
 
 type Tables = Map<string, readonly NftObject[]>;
 
-export interface FakeNft extends Nft {
+export interface FakeNft extends WatchedNft {
   /** Content of each table, as `list` gives it. A test may change it: that is another program at our table. */
   readonly tables: Tables;
   /** What was applied, in order; a refused transaction is not in it. */
   readonly applied: readonly Transaction[];
+  /** Tells every monitor that `lines` were printed. */
+  say(lines: string): void;
 }
 
 /** An empty ruleset. Rejects as nft does: a missing table, chain, counter or jump target refuses the whole transaction. */
 export function createFakeNft(): FakeNft {
   const tables: Tables = new Map();
   const applied: Transaction[] = [];
+  const ears = new Set<(lines: string) => void>();
   const after = (tx: Transaction): Tables => tx.nftables.reduce(step, new Map(tables));
   return {
     tables,
@@ -29,7 +32,16 @@ export function createFakeNft(): FakeNft {
       for (const [name, content] of next) tables.set(name, content);
       applied.push(tx);
     },
-    list: async (table) => tables.get(checkTable(table)) ?? [],
+    list: async (table, family = 'inet') => (family === 'inet' ? (tables.get(checkTable(table)) ?? []) : []),
+    ruleset: async () => [...tables.values()].flat(),
+    save: async (table) => JSON.stringify(tables.get(checkTable(table)) ?? []),
+    monitor: (onNews) => {
+      ears.add(onNews);
+      return { stop: () => void ears.delete(onNews) };
+    },
+    say: (lines) => {
+      for (const tell of ears) tell(lines);
+    },
   };
 }
 

@@ -1,74 +1,84 @@
 // The fence as a pure function: a spec in, one transaction out. Stateless on purpose: it holds without connection tracking, and cuts flows that were there before it.
-import { counterOf, dropClasses, type DropClass } from './classes.ts';
+import { drops, type ChainRule } from './chain-rule.ts';
+import { counterOf, dropClasses } from './classes.ts';
+import { chainOf, frameRules, metadata, multicast, packetRules } from './network-plan.ts';
 import * as o from './objects.ts';
-import { checkSpec, type FenceSpec, type Sandbox } from './spec.ts';
-import { replaceTable, type Transaction } from './transaction.ts';
+import { asPrefix, checkSpec, type FenceSpec, type Sandbox } from './spec.ts';
+import { replaceTable, together, type Transaction } from './transaction.ts';
 
 /**
  * Before connection tracking (-200), NAT (-100) and every ordinary filter (0), in every hook. An accept of another table never undoes
  * a drop of ours, at whatever priority it stands: a packet must pass them all.
  */
 const raw = -300;
-const hooks = ['prerouting', 'input', 'forward', 'postrouting'] as const;
+const hooks = {
+  inet: ['prerouting', 'input', 'forward', 'postrouting'],
+  bridge: ['prerouting', 'input', 'forward', 'output'],
+} as const;
 
-/** Where clouds serve metadata: AWS/GCP/Azure/Oracle, AWS ECS tasks, AWS EKS pods, AWS DNS, AWS NTP, Alibaba, Azure wire server, Oracle. */
-const metadata = [
-  '100.100.100.200',
-  '168.63.129.16',
-  '169.254.169.123',
-  '169.254.169.253',
-  '169.254.169.254',
-  '169.254.170.2',
-  '169.254.170.23',
-  '192.0.0.192',
-];
-const multicast: readonly (string | o.Prefix)[] = [{ addr: '224.0.0.0', len: 4 }, '255.255.255.255'];
-
-/** The whole table around `spec.sandboxes`. Throws a FenceError `spec_invalid`. */
-export function planFence(spec: FenceSpec): Transaction {
-  const { table, pool, sandboxes } = checkSpec(spec);
-  const place = { family: 'inet', table } as const;
-  const chain = (name: string): o.Addable => ({ chain: { ...place, name } });
-  return replaceTable(table, [
-    ...dropClasses.map(({ name }): o.Addable => ({ counter: { ...place, name: counterOf(name) } })),
-    ...hooks.map((hook): o.Addable => ({
-      chain: { ...place, name: hook, type: 'filter', hook, prio: raw, policy: 'accept' },
-    })),
-    ...sandboxes.map((sandbox) => chain(chainOf(sandbox))),
-    ...sandboxes
-      .flatMap((sandbox) => [...rulesFrom(sandbox, pool), ...belts(sandbox)])
-      .map(([name, ...expr]): o.Addable => ({ rule: { ...place, chain: name, expr } })),
-  ]);
+/** The families in which the fence for `spec` has a table. */
+export function familiesOf({ networks = [] }: FenceSpec): readonly o.Family[] {
+  return networks.length === 0 ? ['inet'] : ['inet', 'bridge'];
 }
 
-type ChainRule = readonly [chain: string, ...expr: readonly o.Statement[]];
+/** The whole fence around `spec.sandboxes` and `spec.networks`. Throws a FenceError `spec_invalid`. */
+export function planFence(spec: FenceSpec): Transaction {
+  const { table, pool, sandboxes, networks = [] } = checkSpec(spec);
+  const packets = [
+    ...sandboxes.flatMap((sandbox) => [...rulesFrom(sandbox, pool), ...belts(sandbox)]),
+    ...networks.flatMap(packetRules),
+  ];
+  const planned = replaceTable('inet', table, content('inet', table, packets));
+  if (networks.length === 0) return planned;
+  return together(
+    planned,
+    replaceTable('bridge', table, content('bridge', table, networks.flatMap(frameRules))),
+  );
+}
+
+/** Counters that are used, base chains, chains that are jumped to, rules. */
+function content(family: o.Family, table: string, rules: readonly ChainRule[]): readonly o.Addable[] {
+  const place = { family, table } as const;
+  const based: readonly string[] = hooks[family];
+  const called = new Set(rules.map(([chain]) => chain).filter((chain) => !based.includes(chain)));
+  const counted = new Set(
+    rules.flat().flatMap((one) => (typeof one === 'object' && 'counter' in one ? [one.counter] : [])),
+  );
+  return [
+    ...dropClasses
+      .map(({ name }) => counterOf(name))
+      .filter((name) => counted.has(name))
+      .map((name): o.Addable => ({ counter: { ...place, name } })),
+    ...hooks[family].map((hook): o.Addable => ({
+      chain: { ...place, name: hook, type: 'filter', hook, prio: raw, policy: 'accept' },
+    })),
+    ...[...called].map((name): o.Addable => ({ chain: { ...place, name } })),
+    ...rules.map(([chain, ...expr]): o.Addable => ({ rule: { ...place, chain, expr } })),
+  ];
+}
 
 /** Everything that a sandbox sends, judged before routing: one accept, then one drop for each class, the last one for whatever is left. */
 function rulesFrom(sandbox: Sandbox, pool: string): readonly ChainRule[] {
   const chain = chainOf(sandbox);
-  const dropped = (name: DropClass, ...expr: readonly o.Match[]): ChainRule => [
-    chain,
-    ...expr,
-    o.count(name),
-    o.drop,
-  ];
   return [
     ['prerouting', o.arrivesOn(sandbox.interface), o.jump(chain)],
     [chain, ...toProxy(sandbox), o.accept],
     ...udpRules(sandbox, chain, toStub),
-    dropped('ipv6', o.isFamily('ipv6')),
-    dropped('spoof', o.sourceIsNot(sandbox.address)),
-    dropped('metadata', o.destination(...metadata)),
-    dropped('multicast', o.destination(...multicast)),
-    dropped('multicast', o.destinationIs('broadcast', 'multicast')),
-    dropped('dns', o.isProtocol('tcp', 'udp'), o.port('th', 'dport', [53, 853])),
-    dropped('icmp', o.isProtocol('icmp')),
-    // Ahead of lateral: the host's end of every sandbox's link lies in the pool too.
-    dropped('host', o.destinationIs('local')),
-    dropped('lateral', o.destination(asPrefix(pool))),
-    dropped('udp', o.isProtocol('udp', 'udplite')),
-    dropped('direct', o.isProtocol('tcp')),
-    dropped('other'),
+    ...drops(chain, [
+      ['ipv6', o.isFamily('ipv6')],
+      ['spoof', o.sourceIsNot(sandbox.address)],
+      ['metadata', o.destination(...metadata)],
+      ['multicast', o.destination(...multicast)],
+      ['multicast', o.destinationIs('broadcast', 'multicast')],
+      ['dns', o.isProtocol('tcp', 'udp'), o.port('th', 'dport', [53, 853])],
+      ['icmp', o.isProtocol('icmp')],
+      // Ahead of lateral: the host's end of every sandbox's link lies in the pool too.
+      ['host', o.destinationIs('local')],
+      ['lateral', o.destination(asPrefix(pool))],
+      ['udp', o.isProtocol('udp', 'udplite')],
+      ['direct', o.isProtocol('tcp')],
+      ['other'],
+    ]),
   ];
 }
 
@@ -122,12 +132,3 @@ const fromStub: UdpMatches = ({ address, proxy }, ports) => [
   o.destination(address),
   o.port('udp', 'sport', ports),
 ];
-
-function chainOf(sandbox: Sandbox): string {
-  return `from_${sandbox.name}`;
-}
-
-function asPrefix(pool: string): o.Prefix {
-  const [addr = '', len] = pool.split('/');
-  return { addr, len: Number(len) }; // INVARIANT: checkSpec has refused whatever is not a network
-}

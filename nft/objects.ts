@@ -6,7 +6,12 @@ export type NftObject = Readonly<Record<string, Readonly<Record<string, unknown>
 
 type Key =
   | { readonly meta: { readonly key: 'iifname' | 'oifname' | 'nfproto' | 'l4proto' } }
-  | { readonly payload: { readonly protocol: 'ip' | 'tcp' | 'th' | 'udp'; readonly field: string } }
+  | {
+      readonly payload: {
+        readonly protocol: 'ether' | 'arp' | 'ip' | 'tcp' | 'th' | 'udp';
+        readonly field: string;
+      };
+    }
   | { readonly fib: { readonly result: 'type'; readonly flags: readonly ['daddr'] } };
 type MaskedKey = { readonly '&': readonly [Key, readonly string[]] };
 type Scalar = string | number | { readonly prefix: Prefix };
@@ -29,15 +34,18 @@ export type Statement =
   | { readonly drop: null }
   | { readonly jump: { readonly target: string } };
 
+/** The families in which we have a table: `inet` for packets, `bridge` for frames between members of one bridge. */
+export type Family = 'inet' | 'bridge';
+
 interface InTable {
-  readonly family: 'inet';
+  readonly family: Family;
   readonly table: string;
 }
 
 /** `prio` is the kernel's number: lower runs earlier, -300 is `raw`, before connection tracking. */
 export interface Hook {
   readonly type: 'filter';
-  readonly hook: 'prerouting' | 'input' | 'forward' | 'postrouting';
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
   readonly prio: number;
   readonly policy: 'accept';
 }
@@ -46,7 +54,7 @@ export type Rule = InTable & { readonly chain: string; readonly expr: readonly S
 
 /** What one `add` may carry. */
 export type Addable =
-  | { readonly table: { readonly family: 'inet'; readonly name: string } }
+  | { readonly table: { readonly family: Family; readonly name: string } }
   | { readonly counter: InTable & { readonly name: CounterName } }
   | { readonly chain: InTable & { readonly name: string } & Partial<Hook> }
   | { readonly rule: Rule };
@@ -56,16 +64,30 @@ export const drop: Statement = { drop: null };
 export const jump = (target: string): Statement => ({ jump: { target } });
 export const count = (name: DropClass): Statement => ({ counter: counterOf(name) });
 
-export const arrivesOn = (name: string): Match => match('==', { meta: { key: 'iifname' } }, name);
-export const leavesOn = (name: string): Match => match('==', { meta: { key: 'oifname' } }, name);
+export const arrivesOn = (...names: readonly string[]): Match =>
+  match('==', { meta: { key: 'iifname' } }, oneOf(names));
+export const leavesOn = (...names: readonly string[]): Match =>
+  match('==', { meta: { key: 'oifname' } }, oneOf(names));
+export const arrivesNotOn = (name: string): Match => match('!=', { meta: { key: 'iifname' } }, name);
+export const leavesNotOn = (name: string): Match => match('!=', { meta: { key: 'oifname' } }, name);
 export const isFamily = (family: 'ipv6'): Match => match('==', { meta: { key: 'nfproto' } }, family);
 export const isProtocol = (...names: readonly string[]): Match =>
   match('==', { meta: { key: 'l4proto' } }, oneOf(names));
 
-export const source = (address: string): Match => match('==', address4('saddr'), address);
-export const sourceIsNot = (address: string): Match => match('!=', address4('saddr'), address);
+export const source = (wanted: string | Prefix): Match => match('==', address4('saddr'), asScalar(wanted));
+export const sourceIsNot = (wanted: string | Prefix): Match =>
+  match('!=', address4('saddr'), asScalar(wanted));
 export const destination = (...wanted: readonly (string | Prefix)[]): Match =>
   match('==', address4('daddr'), oneOf(wanted.map(asScalar)));
+/** The type of an Ethernet frame, by nft's names. */
+export const isEther = (type: 'ip' | 'ip6' | 'arp' | '8021q' | '8021ad'): Match =>
+  match('==', { payload: { protocol: 'ether', field: 'type' } }, type);
+export const isNotEther = (type: 'ip'): Match =>
+  match('!=', { payload: { protocol: 'ether', field: 'type' } }, type);
+/** Who asks or answers in ARP (RFC 826), and about whom. */
+export const arp = (field: 'saddr ip' | 'daddr ip', op: '==' | '!=', wanted: string | Prefix): Match =>
+  match(op, { payload: { protocol: 'arp', field } }, asScalar(wanted));
+
 /** The kernel's own verdict on the destination, from its routing table: also addresses that were added a moment ago. */
 export const destinationIs = (...types: readonly ('local' | 'broadcast' | 'multicast')[]): Match =>
   match('==', { fib: { result: 'type', flags: ['daddr'] } }, oneOf(types));

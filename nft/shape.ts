@@ -17,7 +17,8 @@ export interface ChainShape {
 }
 
 export interface TableShape {
-  readonly exists: boolean;
+  /** As `inet sallyport`. */
+  readonly tables: readonly string[];
   /** Names of what the table itself carries: the flag `dormant` switches a table off, and nft 1.0.6 prints it as garbage. */
   readonly extras: readonly string[];
   readonly counters: readonly string[];
@@ -27,7 +28,7 @@ export interface TableShape {
 }
 
 interface Draft {
-  exists: boolean;
+  tables: string[];
   extras: readonly string[];
   counters: string[];
   hooks: Map<string, string>;
@@ -38,7 +39,7 @@ interface Draft {
 /** Reads table objects in nft's JSON: the bodies of `add` commands, or a listing. */
 export function readShape(objects: Iterable<object>): TableShape {
   const draft: Draft = {
-    exists: false,
+    tables: [],
     extras: [],
     counters: [],
     hooks: new Map(),
@@ -52,7 +53,7 @@ export function readShape(objects: Iterable<object>): TableShape {
   const names = new Set([...draft.hooks.keys(), ...draft.rules.keys()]);
   const chains = [...names].map((name): [string, ChainShape] => [
     name,
-    { hook: draft.hooks.get(name) ?? 'no hook', rules: draft.rules.get(name) ?? [] },
+    { hook: draft.hooks.get(name) ?? 'nothing that was listed', rules: draft.rules.get(name) ?? [] },
   ]);
   return { ...draft, chains: new Map(chains) };
 }
@@ -63,29 +64,34 @@ const readers: ReadonlyMap<string, Reader> = new Map<string, Reader>([
   [
     'table',
     (draft, body) => {
-      draft.exists = true;
-      draft.extras = Object.keys(without(body, ['family', 'name', 'handle']));
+      draft.tables.push(`${String(body['family'])} ${String(body['name'])}`);
+      draft.extras = [...draft.extras, ...Object.keys(without(body, ['family', 'name', 'handle']))];
     },
   ],
-  ['counter', (draft, body) => void draft.counters.push(String(body['name']))],
+  ['counter', (draft, body) => void draft.counters.push(nameIn(body, body['name']))],
   [
     'chain',
     (draft, body) =>
       void draft.hooks.set(
-        String(body['name']),
+        nameIn(body, body['name']),
         describeFields(without(body, ['family', 'table', 'name', 'handle'])),
       ),
   ],
   [
     'rule',
     (draft, body) => {
-      const chain = String(body['chain']);
+      const chain = nameIn(body, body['chain']);
       const expr = nameProtocols(body['expr']);
       const rule = { key: canonical(expr), words: describeRule(expr) };
       draft.rules.set(chain, [...(draft.rules.get(chain) ?? []), rule]);
     },
   ],
 ]);
+
+/** A chain of our `bridge` table is another than the one of that name in `inet`. */
+function nameIn({ family }: Fields, name: unknown): string {
+  return family === 'bridge' ? `bridge ${String(name)}` : String(name);
+}
 
 function readForeign(kind: string): Reader {
   return (draft, body) => void draft.foreign.push(`${kind} \`${describeValue(body['name'])}\``);

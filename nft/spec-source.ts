@@ -1,5 +1,6 @@
 // Where the command line's spec comes from: a JSON file, or flags for one sandbox. Fills in defaults; the checking is spec.ts's.
 import { open } from 'node:fs/promises';
+import { subnetOf } from './bridge.ts';
 import { FenceError } from './errors.ts';
 import { isFields } from './json.ts';
 import { checkSpec, type FenceSpec } from './spec.ts';
@@ -11,6 +12,7 @@ export interface SpecFlags {
   readonly port?: readonly string[];
   readonly name?: string;
   readonly pool?: string;
+  readonly subnet?: string;
   readonly table?: string;
 }
 
@@ -29,28 +31,23 @@ export async function readSpecFile(path: string, table: string | undefined): Pro
   });
 }
 
-/** The spec of one sandbox given by flags. Throws a FenceError `spec_invalid`. */
-export function specFromFlags(flags: SpecFlags): FenceSpec {
-  for (const key of ['interface', 'address', 'proxy', 'port'] as const)
-    if (flags[key] === undefined)
+/** The spec of one sandbox, or without `--address` of one bridge, given by flags. Rejects with a FenceError `spec_invalid`. */
+export async function specFromFlags(flags: SpecFlags): Promise<FenceSpec> {
+  const [proxy, inProxy] = (flags.proxy ?? '').split(':');
+  const port = [...(inProxy === undefined ? [] : [inProxy]), ...(flags.port ?? [])];
+  const { interface: link, address, table = specDefaults.table, pool = specDefaults.pool } = flags;
+  for (const [key, value] of Object.entries({ interface: link, proxy: flags.proxy, port: port[0] }))
+    if (value === undefined)
       throw new FenceError(
         'spec_invalid',
         `\`--${key}\` is missing`,
-        'give --spec FILE, or --interface, --address, --proxy and --port',
+        'give --spec FILE, or --interface, --proxy and --port, and --address unless it is a bridge',
       );
-  const { name, interface: device, address, proxy, port = [] } = flags;
-  const sandbox = {
-    name: name ?? specDefaults.name,
-    interface: device,
-    address,
-    proxy,
-    ports: port.map(asPort),
-  };
-  return checkSpec({
-    table: flags.table ?? specDefaults.table,
-    pool: flags.pool ?? specDefaults.pool,
-    sandboxes: [sandbox],
-  });
+  const name = flags.name ?? specDefaults.name;
+  const common = { name, interface: link, proxy, ports: port.map(asPort) };
+  if (address !== undefined) return checkSpec({ table, pool, sandboxes: [{ ...common, address }] });
+  const subnet = flags.subnet ?? (await subnetOf(link ?? ''));
+  return checkSpec({ table, pool, sandboxes: [], networks: [{ ...common, subnet }] });
 }
 
 /** The number in strict decimal spelling, else the text itself, for checkSpec to refuse by name. */

@@ -1,5 +1,6 @@
 // Reads the fence back from the kernel and compares its whole shape and order with the plan. Changes nothing; other tables are not its business.
-import { planFence } from './fence.ts';
+import { familiesOf, planFence } from './fence.ts';
+import type { NftObject } from './objects.ts';
 import { readShape, type ChainShape, type RuleShape, type TableShape } from './shape.ts';
 import type { FenceSpec } from './spec.ts';
 import type { Nft, Transaction } from './transaction.ts';
@@ -9,9 +10,24 @@ import type { Nft, Transaction } from './transaction.ts';
  * (counted from 1); empty when the fence holds. Throws a FenceError when the kernel cannot be asked.
  */
 export async function verifyFence(nft: Nft, spec: FenceSpec): Promise<readonly string[]> {
+  return compareFence(spec, await listFence(nft, spec));
+}
+
+/** Everything in our tables of the families that `spec` needs. */
+export async function listFence(nft: Nft, spec: FenceSpec): Promise<readonly NftObject[]> {
+  const listings = familiesOf(spec).map(async (family) => await nft.list(spec.table, family));
+  return (await Promise.all(listings)).flat();
+}
+
+/** The same for a listing that is at hand. */
+export function compareFence(spec: FenceSpec, listing: readonly NftObject[]): readonly string[] {
   const planned = readShape(additions(planFence(spec)));
-  const found = readShape(await nft.list(spec.table));
-  return found.exists ? compareTables(planned, found) : [`table \`${spec.table}\` is missing`];
+  const found = readShape(listing);
+  if (found.tables.length === 0) return [`table \`${spec.table}\` is missing`];
+  return [
+    ...missing(planned.tables, found.tables).map((name) => `table \`${name}\` is missing`),
+    ...compareTables(planned, found),
+  ];
 }
 
 function additions(tx: Transaction): readonly object[] {

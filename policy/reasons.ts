@@ -24,6 +24,7 @@ export type Reason =
   | 'limit_rate'
   | 'limit_bytes'
   | 'policy_changed'
+  | 'fence_broken'
   | 'draining';
 
 /** The world failing, which is never a verdict and never shares a status with a denial. */
@@ -147,6 +148,11 @@ const reasonRows: { readonly [name in Reason]: readonly [Verdict, sentence: stri
     'deny',
     'The policy was reloaded and would no longer admit this tunnel.',
     'Ask again: the request is decided by the policy in force.',
+  ],
+  fence_broken: [
+    'deny',
+    'The kernel fence around the client was not as planned, so what it had open was cut.',
+    'Ask again once the proxy is ready: the fence is put back, or the link stays down.',
   ],
   draining: ['deny', 'The proxy is shutting down and opens no new tunnels.', 'Try again when it is back.'],
 };

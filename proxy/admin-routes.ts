@@ -4,6 +4,7 @@ import {
   dropClasses,
   type Audit,
   type FenceReport,
+  type GateReport,
   type Metrics,
   type PolicyFacts,
 } from './observe/index.ts';
@@ -17,10 +18,17 @@ export interface AdminParts {
     readonly state: PolicyFacts;
     reload(): Promise<unknown>;
   };
-  readonly table: { list(): readonly unknown[]; readonly size: number };
-  readonly audit: Audit;
-  readonly metrics: Metrics;
+  readonly table: {
+    list(): readonly unknown[] | Promise<readonly unknown[]>;
+    readonly size: number;
+    /** Cuts every tunnel there is. */
+    severAll(reason: 'fence_broken'): unknown;
+  };
+  readonly audit: Pick<Audit, 'state' | 'reopen'> & { probe(): unknown };
+  readonly metrics: Pick<Metrics, 'fence' | 'gate' | 'text' | 'contentType'>;
   readonly isDraining: () => boolean;
+  /** Where other processes carry the clients: how many do so now. */
+  readonly workers?: () => { readonly ready: number };
 }
 
 export interface AdminAnswer {
@@ -49,12 +57,13 @@ export function adminRoutes(parts: AdminParts, enforcement: Enforcement): readon
   const fence: Fence = { isExpected: enforcement === 'fence', report: null };
   return [
     { method: 'GET', path: '/healthz', isPublic: true, answer: () => health(parts) },
-    { method: 'GET', path: '/readyz', isPublic: true, answer: () => readiness(parts, fence) },
+    { method: 'GET', path: '/readyz', isPublic: true, answer: async () => await readiness(parts, fence) },
     { method: 'GET', path: '/metrics', isPublic: true, answer: async () => await metrics(parts) },
     { method: 'GET', path: '/policy', isPublic: false, answer: () => policy(parts) },
-    { method: 'GET', path: '/tunnels', isPublic: false, answer: () => tunnels(parts) },
+    { method: 'GET', path: '/tunnels', isPublic: false, answer: async () => await tunnels(parts) },
     { method: 'POST', path: '/reload', isPublic: false, answer: async () => await reload(parts) },
     { method: 'PUT', path: '/fence', isPublic: false, answer: (body) => putFence(parts, fence, body) },
+    { method: 'PUT', path: '/gate', isPublic: false, answer: (body) => putGate(parts, body) },
   ];
 }
 
@@ -62,14 +71,16 @@ function health({ store }: AdminParts): AdminAnswer {
   return { status: 200, body: { status: 'ok', policy: store.current.digest } };
 }
 
-function readiness({ store, audit, isDraining }: AdminParts, fence: Fence): AdminAnswer {
-  audit.probe();
+async function readiness(parts: AdminParts, fence: Fence): Promise<AdminAnswer> {
+  const { store, audit, isDraining, workers = () => null } = parts;
+  await audit.probe();
   const facts = {
     isDraining: isDraining(),
     policy: store.state,
     audit: audit.state,
     isFenced: fence.isExpected,
     fence: fence.report,
+    workers: workers(),
   };
   const reasons: readonly ReadinessProblem[] = readinessProblems(facts);
   const isReady = reasons.length === 0;
@@ -90,8 +101,9 @@ function policy({ store }: AdminParts): AdminAnswer {
   return { status: 200, body, contentType: 'application/json' };
 }
 
-function tunnels({ table }: AdminParts): AdminAnswer {
-  return { status: 200, body: { open: table.size, tunnels: table.list() } };
+async function tunnels({ table }: AdminParts): Promise<AdminAnswer> {
+  const all = await table.list();
+  return { status: 200, body: { open: all.length, tunnels: all } };
 }
 
 async function reload({ store, audit }: AdminParts): Promise<AdminAnswer> {
@@ -110,7 +122,27 @@ function putFence(parts: AdminParts, fence: Fence, body: string): AdminAnswer {
   }
   fence.report = report;
   parts.metrics.fence(report);
+  // Whoever stood outside of the fence for a moment keeps nothing of it.
+  if (!report.ok) parts.table.severAll('fence_broken');
   return { status: 200, body: { status: 'ok' } };
+}
+
+function putGate(parts: AdminParts, body: string): AdminAnswer {
+  const report = readGateReport(body);
+  if (report === undefined) {
+    const help = 'give {"passed": 90, "failed": 0, "notTried": 1, "time": 1790000000}';
+    return { status: 400, body: { error: 'this is not a gate report', help } };
+  }
+  parts.metrics.gate(report);
+  return { status: 200, body: { status: 'ok' } };
+}
+
+/** A report in the exact shape, or undefined. */
+function readGateReport(text: string): GateReport | undefined {
+  const { passed, failed, notTried, time, ...rest } = parseObject(text) ?? {};
+  const isWhole = Object.keys(rest).length === 0 && [passed, failed, notTried].every(isCount);
+  if (!isWhole || typeof time !== 'number' || !(time > 0)) return undefined;
+  return { passed: Number(passed), failed: Number(failed), notTried: Number(notTried), time };
 }
 
 const maxProblems = 100;
@@ -119,10 +151,11 @@ const maxProblems = 100;
 function readFenceReport(text: string): FenceReport | undefined {
   const value = parseObject(text);
   if (value === undefined) return undefined;
-  const { ok, problems, drops, ...rest } = value;
+  const { ok, problems, drops, repairs = 0, ...rest } = value;
   if (Object.keys(rest).length > 0 || typeof ok !== 'boolean' || !isTextList(problems)) return undefined;
   const counts = readDrops(drops);
-  return counts && { ok, problems: problems.slice(0, maxProblems), drops: counts };
+  if (counts === undefined || !isCount(repairs)) return undefined;
+  return { ok, problems: problems.slice(0, maxProblems), drops: counts, repairs };
 }
 
 function readDrops(drops: unknown): FenceReport['drops'] | undefined {
@@ -136,8 +169,8 @@ function isDropClass(name: string): boolean {
   return dropClasses.some((known) => known === name);
 }
 
-function isCount(value: unknown): boolean {
-  return Number.isSafeInteger(value) && Number(value) >= 0;
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
 function isTextList(value: unknown): value is string[] {

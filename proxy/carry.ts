@@ -5,17 +5,16 @@ import type { Conn } from './conn/index.ts';
 import type { Dialled } from './dial.ts';
 import { followHello, type Followed } from './hello-retry.ts';
 import { checkStillAdmitted, enter, refuse, spent, type Opening } from './opening.ts';
-import type { RelayEnd } from './relay/index.ts';
+import type { RelayEnd, RelayHandle } from './relay/index.ts';
 import { sniffHello } from './sniff.ts';
 import type { TunnelEnd } from './tunnel.ts';
-import type { Deps } from './types.ts';
 
 /** Steps 9 to 12. Whatever happens, the upstream socket does not outlive this. */
 export async function carry(
   { conn: upstream }: Dialled,
   granted: Grant,
   opening: Opening,
-): Promise<TunnelEnd> {
+): Promise<TunnelEnd | RelayHandle> {
   const { inbound, tunnel } = opening;
   try {
     tunnel.signal.throwIfAborted();
@@ -25,9 +24,9 @@ export async function carry(
     if ('verdict' in passed) return await refuse(passed, opening);
     if (passed.isSilent) return { cause: 'idle', reason: null };
     checkStillAdmitted(opening);
-    return await relay(upstream, passed, granted, opening);
+    return relay(upstream, passed, granted, opening);
   } finally {
-    upstream.reset();
+    if (tunnel.state !== 'open') upstream.reset();
   }
 }
 
@@ -59,7 +58,7 @@ async function passHello(upstream: Conn, granted: Grant, opening: Opening): Prom
   });
   // Counted before anything can end the tunnel: these bytes are out.
   tunnel.sent = followed.sent;
-  counter(deps)(followed.sent.up, followed.sent.down);
+  deps.observers.crossed(followed.sent.up, followed.sent.down);
   tunnel.signal.throwIfAborted();
   const confirmed = followed.fact === undefined ? undefined : judgeHello(followed.fact, granted, opening);
   return confirmed?.verdict === 'deny' ? confirmed : followed;
@@ -90,34 +89,35 @@ function judgeHello(fact: ServerNameFact, granted: Grant, { tunnel }: Opening): 
   return confirm(granted, fact);
 }
 
-async function relay(upstream: Conn, { sent }: Passed, granted: Grant, opening: Opening): Promise<TunnelEnd> {
-  const { inbound, tunnel, deps } = opening;
+function relay(
+  upstream: Conn,
+  { sent }: Passed,
+  granted: Grant,
+  { inbound, tunnel, deps }: Opening,
+): RelayHandle {
   const { upBytes: maxUpBytes, downBytes: maxDownBytes } = granted.decision.limits;
+  const { client } = inbound;
   const { idleTimeoutMs } = deps.settings;
-  const startedAt = performance.now();
+  const { crossed: onBytes } = deps.observers;
   tunnel.stage = 'relay';
+  const handle = deps.relay.open({
+    client,
+    upstream,
+    sent,
+    idleTimeoutMs,
+    maxUpBytes,
+    maxDownBytes,
+    onBytes,
+  });
+  tunnel.carry(handle);
   deps.observers.tunnelOpened();
-  try {
-    const { client } = inbound;
-    const budget = { idleTimeoutMs, maxUpBytes, maxDownBytes };
-    const handle = deps.relay.open({ client, upstream, sent, ...budget, onBytes: counter(deps) });
-    tunnel.carry(handle);
-    return endOf(await handle.done);
-  } finally {
-    deps.observers.tunnelClosed((performance.now() - startedAt) / 1000);
-  }
-}
-
-function counter({ observers }: Deps): (up: number, down: number) => void {
-  return (up, down) => {
-    if (up > 0) observers.bytes('up', up);
-    if (down > 0) observers.bytes('down', down);
-  };
+  return handle;
 }
 
 const relayReasons = { limit_bytes: 'limit_bytes', upstream_error: 'upstream_reset' } as const;
 
-function endOf({ cause, severReason }: RelayEnd): TunnelEnd {
+/** How the relay's end is told. */
+export function endOf({ cause, severReason }: RelayEnd): TunnelEnd {
   const reason =
     cause === 'limit_bytes' || cause === 'upstream_error' ? relayReasons[cause] : (severReason ?? null);
   return { cause, reason };

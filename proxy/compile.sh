@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 cc=${CC:-cc}
-folders='relay conn'
+folders='relay conn workers'
 
 notice() {
   for folder in $folders; do rm -rf "$folder/build"; done

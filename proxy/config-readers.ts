@@ -109,6 +109,17 @@ export function whole(min: number, max: number): Reader<number> {
   };
 }
 
+/** A number, or one word that stands for another. */
+export function numberOr<Word extends string>(word: Word, numbers: Reader<number>): Reader<number | Word> {
+  return {
+    ...numbers,
+    placeholder: `${numbers.placeholder}|${word}`,
+    text: (texts) => (texts.length === 1 && texts[0] === word ? word : numbers.text(texts)),
+    json: (value) => (value === word ? word : numbers.json(value)),
+    show: (value) => (value === word ? word : numbers.show(Number(value))),
+  };
+}
+
 /** One word of a closed list. */
 export function oneOf<Word extends string>(words: readonly Word[]): Reader<Word> {
   return scalar(words.join('|'), (given) => {

@@ -1,6 +1,6 @@
 // Every setting, its default and its meaning, once: flags, environment, file, help and docs/config.md are made from this.
 import { address, endpoint, principal, service } from './config-network.ts';
-import { list, oneOf, orNone, path, type Reader, text, toggle, whole } from './config-readers.ts';
+import { list, numberOr, oneOf, orNone, path, type Reader, text, toggle, whole } from './config-readers.ts';
 import type { Enforcement, ProxySettings, RelayChoice } from './config-types.ts';
 
 /** What can be told: the settings, and shorthands that end in one of them. */
@@ -97,6 +97,12 @@ export const settingTable: SettingTable = {
     'what keeps clients on this proxy, as shown in metrics',
   ),
   relay: setting('relay', oneOf(relays), 'auto', 'who carries bytes; auto is splice where it was built'),
+  workers: setting(
+    'workers',
+    numberOr('auto', whole(1, 64)),
+    1,
+    'processes that carry clients; auto is one a core',
+  ),
   headBytes: size('head-bytes', 16_384, 'longest request head'),
   headTimeoutMs: time('head-timeout-ms', 10_000, 'longest wait for a request head'),
   helloBytes: size('hello-bytes', 32_768, 'longest TLS client hello'),

@@ -42,6 +42,8 @@ export interface ProxySettings {
   readonly hints: boolean;
   readonly enforcement: Enforcement;
   readonly relay: RelayChoice;
+  /** Processes that carry clients; 1 is this one alone. */
+  readonly workers: number | 'auto';
   readonly headBytes: number;
   readonly headTimeoutMs: number;
   readonly helloBytes: number;

@@ -51,14 +51,18 @@ function serviceProblems({ services, hostPorts, serviceListen }: Told): ConfigPr
 }
 
 /** What is answered is the address that was asked, so it must be one; and a name that leads to a closed port helps nobody. */
-function dnsProblems({ dnsListen, transparent }: Told): ConfigProblem[] {
+function dnsProblems({ dnsListen, transparent, workers }: Told): ConfigProblem[] {
   const addresses = new Set(transparent.map((at) => splitEndpoint(at).host));
   const wide = dnsListen.filter(isWildcard).map((at) => ({
     message: `\`${at}\` is no address to answer with`,
     help: 'give --dns-listen one address of this machine',
   }));
   const alone = dnsListen.filter((at) => !isWildcard(at) && !addresses.has(splitEndpoint(at).host));
+  const many = dnsListen.length > 0 && workers !== 1;
   return [
+    ...(many
+      ? [{ message: 'DNS is answered by one process only', help: 'give --workers 1, or no --dns-listen' }]
+      : []),
     ...wide,
     ...alone.map((at) => ({
       message: `names would lead to \`${at}\`, and nothing is served at that address`,

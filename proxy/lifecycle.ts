@@ -3,6 +3,7 @@ import { AdminUnavailable } from './admin-socket.ts';
 import { AuditUnavailable } from './observe/index.ts';
 import { RelayUnavailable } from './data-plane.ts';
 import type { RunningProxy } from './start.ts';
+import { WorkersFailed, WorkersUnavailable } from './workers/index.ts';
 
 /** Ends: 0 drained, 2 bad use, settings or policy, 69 this machine cannot (address taken, audit, socket or relay not to be had), 70 a bug. */
 export const exitCodes = { drained: 0, usage: 2, cannot: 69, bug: 70 } as const;
@@ -61,10 +62,12 @@ async function started(starting: Promise<RunningProxy>): Promise<RunningProxy | 
 
 /** The status for a proxy that did not start. What this machine cannot do is told from what was asked wrongly. */
 export function statusOf(error: unknown): number {
+  if (error instanceof WorkersFailed) return exitCodes.bug;
   const isMachine =
     error instanceof AuditUnavailable ||
     error instanceof AdminUnavailable ||
     error instanceof RelayUnavailable ||
+    error instanceof WorkersUnavailable ||
     isListenError(error);
   return isMachine ? exitCodes.cannot : exitCodes.usage;
 }

@@ -1,5 +1,8 @@
 // Counts open tunnels and new connections per principal and in all, and says no above the limits. Knows no sockets and no policy.
 
+/** How many refused clients may take their time to read why. */
+export const maxLingering = { maxTunnels: 4096, maxTunnelsPerPrincipal: 256 } as const;
+
 export interface LimitsOptions {
   readonly maxTunnels: number;
   readonly maxTunnelsPerPrincipal: number;

@@ -10,6 +10,7 @@ import { descriptorShortage } from './descriptors.ts';
 import { describe, exitCodes, obeySignals, statusOf } from './lifecycle.ts';
 import type { ReloadResult } from './policy-store.ts';
 import { type RunningProxy, startProxy } from './start.ts';
+import { countWorkers, startWorkers, type WorkerNews, type WorkersFailed } from './workers/index.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -19,7 +20,7 @@ const ignored = 'this environment variable is no setting and is ignored';
 const proxyHelp = `
 Each setting can also come from the environment (SALLYPORT_LISTEN, ...) or from a JSON file; flags win, then the environment, then the file.
 SIGHUP reads the policy again and reopens the audit; SIGTERM drains. The log goes to stderr, the audit to --audit.
-Exit status: 0 drained, 2 bad use, settings or policy, 69 this machine cannot.
+Exit status: 0 drained, 2 bad use, settings or policy, 69 this machine cannot, 70 a bug, or workers that do not stay up.
 
 Examples:
   sallyport proxy --policy policy/default.json --listen 127.0.0.1:3128
@@ -112,17 +113,40 @@ async function runProxy(command: Command, env: Environment): Promise<void> {
     // Synchronous: the last lines before an end are the ones that are needed.
     const log = pino({ name: 'sallyport' }, pino.destination({ fd: stderrFd, sync: true }));
     for (const { name, help } of unknownVariables(env)) log.warn({ variable: name, help }, ignored);
-    const starting = startProxy(settings, {
-      onBug: (error, stage) => log.error({ err: error, stage }, 'bug'),
-      onReload: (result) => tellReload(result, log),
-      onOrphaned: () => process.exit(exitCodes.drained),
-    });
+    const starting = start(settings, log);
     obeySignals(starting, log, (status) => process.exit(status));
     announce(await starting, settings, log);
   } catch (error) {
     process.stderr.write(describe(error));
     process.exitCode = statusOf(error);
   }
+}
+
+async function start(settings: ProxySettings, log: Logger): Promise<RunningProxy> {
+  const { count, problem } = countWorkers(settings.workers);
+  if (problem !== null) log.warn({ problem }, 'one process carries all clients: the native part is missing');
+  const options = {
+    onBug: (error: unknown, stage: string) => log.error({ err: error, stage }, 'bug'),
+    onReload: (result: ReloadResult) => tellReload(result, log),
+    onOrphaned: () => process.exit(exitCodes.drained),
+  };
+  if (count === 1) return await startProxy(settings, options);
+  return await startWorkers(settings, count, {
+    ...options,
+    onWorker: (news) => tellWorker(news, log),
+    onFailed: (error) => endFailed(error, log),
+  });
+}
+
+function tellWorker(news: WorkerNews, log: Logger): void {
+  if (news.event === 'ready' || news.event === 'awake') log.info(news, `worker ${news.event}`);
+  else log.error(news, `worker ${news.event}`);
+}
+
+/** Nobody serves: a supervisor can do more about that than we can. */
+function endFailed(error: WorkersFailed, log: Logger): void {
+  log.fatal({ err: error, help: error.help }, 'the workers do not stay up');
+  process.exit(exitCodes.bug);
 }
 
 function tellReload(result: ReloadResult, log: Logger): void {

@@ -5,16 +5,18 @@ import { carry } from './carry.ts';
 import type { Dialled } from './dial.ts';
 import { checkStillAdmitted, enter, refuse, spent, type Opening } from './opening.ts';
 import { recordDecision } from './records.ts';
+import type { RelayHandle } from './relay/index.ts';
 import type { Tunnel, TunnelEnd } from './tunnel.ts';
 import type { Deps, Inbound } from './types.ts';
 
 /**
- * Opens the way for `inbound`, or tells it no, and stays until it is over. Throws ProxyError when the world fails, and whatever
+ * Opens the way for `inbound`, or tells it no: the relay that has it, or its end. Throws ProxyError when the world fails, and whatever
  * an aborted step throws when the client left or the tunnel was severed: see `tunnel.stopped`.
  */
-export async function open(inbound: Inbound, tunnel: Tunnel, deps: Deps): Promise<TunnelEnd> {
+export async function open(inbound: Inbound, tunnel: Tunnel, deps: Deps): Promise<TunnelEnd | RelayHandle> {
   const place = deps.limits.acquire(inbound.request.principal?.name ?? '');
   const stopWatching = watchEarlyEnd(inbound, tunnel);
+  if (place.ok) tunnel.release = () => place.release();
   try {
     const opening = { inbound, tunnel, deps };
     const judged = await judge(opening, place.ok ? inbound.turnedAway : place.reason);
@@ -25,7 +27,8 @@ export async function open(inbound: Inbound, tunnel: Tunnel, deps: Deps): Promis
     return await carry(upstream, judged, opening);
   } finally {
     stopWatching();
-    if (place.ok) place.release();
+    // A tunnel that is open keeps its place.
+    if (tunnel.state !== 'open') tunnel.release?.();
   }
 }
 

@@ -2,7 +2,12 @@
 import type { AuditState, FenceReport, PolicyFacts } from './observe/index.ts';
 
 /** Why the proxy is not ready, as `/readyz` names it. */
-export type NotReady = 'draining' | 'policy_reload_failed' | 'audit_unavailable' | 'fence_not_ok';
+export type NotReady =
+  | 'draining'
+  | 'policy_reload_failed'
+  | 'audit_unavailable'
+  | 'fence_not_ok'
+  | 'workers_not_ready';
 
 export interface ReadinessFacts {
   readonly isDraining: boolean;
@@ -12,6 +17,8 @@ export interface ReadinessFacts {
   readonly isFenced: boolean;
   /** Null until the runner has reported. */
   readonly fence: FenceReport | null;
+  /** Null for a proxy of one process. */
+  readonly workers: { readonly ready: number } | null;
 }
 
 export interface ReadinessProblem {
@@ -21,13 +28,14 @@ export interface ReadinessProblem {
 
 /** Everything that says no; empty means ready. */
 export function readinessProblems(facts: ReadinessFacts): readonly ReadinessProblem[] {
-  const { isDraining, policy, audit, isFenced, fence } = facts;
+  const { isDraining, policy, audit, isFenced, fence, workers } = facts;
   const rows: readonly (readonly [isBad: boolean, NotReady, detail: string | null])[] = [
     [isDraining, 'draining', 'the proxy is ending'],
     [policy.lastAttempt === 'failed', 'policy_reload_failed', policy.lastError],
     [!audit.ok, 'audit_unavailable', audit.problem],
     [isFenced && fence === null, 'fence_not_ok', 'the runner has not reported it yet'],
     [fence?.ok === false, 'fence_not_ok', fence?.problems.join('; ') ?? null],
+    [workers?.ready === 0, 'workers_not_ready', 'no worker serves clients now'],
   ];
   return rows
     .filter(([isBad]) => isBad)

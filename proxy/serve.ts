@@ -1,6 +1,7 @@
 // One accepted client, from accept to audit line: the only place that catches, and where every client gets its one close event.
 // Knows no wire protocol and no policy.
-import type { FailureCode } from '../policy/index.ts';
+import type { FailureCode, Reason } from '../policy/index.ts';
+import { endOf } from './carry.ts';
 import type { Conn } from './conn/index.ts';
 import { formatEndpoint } from './endpoint.ts';
 import { ProxyError } from './errors.ts';
@@ -8,26 +9,43 @@ import { denied, open } from './open.ts';
 import type { PrincipalOf } from './principal.ts';
 import { recordClose } from './records.ts';
 import { failureOf, refusalOf } from './refusal.ts';
+import type { RelayHandle } from './relay/index.ts';
 import { Tunnel, type TunnelEnd } from './tunnel.ts';
 import type { Deps, Door, Inbound } from './types.ts';
 
 /** How long a client that was told no may take to read it, in ms; `lingering` bounds how many do so at once. */
 const lingerMs = 1000;
 
-/** Serves `client` to its end. Never rejects. */
+/** Serves `client` to its end, or until its tunnel is open: then its relay tells the end. Never rejects. */
 export async function serve(client: Conn, door: Door, principalOf: PrincipalOf, deps: Deps): Promise<void> {
   const tunnel = accept(client, door, principalOf, deps);
   deps.table.enter(tunnel);
-  const end = await attend(tunnel, door, deps);
+  const end = await attend(client, tunnel, door, deps);
+  if ('done' in end) {
+    void leaveAfter(end, tunnel, deps);
+    return;
+  }
   await farewell(tunnel, deps);
+  leave(end, tunnel, deps);
+}
+
+/** A function of its own: what it keeps alive, an idle tunnel keeps. */
+async function leaveAfter({ done }: RelayHandle, tunnel: Tunnel, deps: Deps): Promise<void> {
+  const end = await done;
+  deps.observers.tunnelClosed(tunnel.carriedSeconds);
+  leave(endOf(end), tunnel, deps);
+}
+
+function leave(end: TunnelEnd, tunnel: Tunnel, deps: Deps): void {
+  tunnel.state = 'ending';
+  tunnel.release?.();
   deps.table.leave(tunnel);
   guarded(() => recordClose(end, tunnel, deps), tunnel, deps);
 }
 
 function accept(client: Conn, { mode }: Door, principalOf: PrincipalOf, { clock }: Deps): Tunnel {
   const { local, peer } = client;
-  return new Tunnel({
-    client,
+  return new Tunnel(client, {
     mode,
     peer: formatEndpoint(peer.address, peer.port),
     listener: formatEndpoint(local.address, local.port),
@@ -38,8 +56,13 @@ function accept(client: Conn, { mode }: Door, principalOf: PrincipalOf, { clock 
 
 const clientGone: TunnelEnd = { cause: 'client_gone', reason: null };
 
-async function attend(tunnel: Tunnel, door: Door, deps: Deps): Promise<TunnelEnd> {
-  const { client, peer, listener, principal } = tunnel.start;
+async function attend(
+  client: Conn,
+  tunnel: Tunnel,
+  door: Door,
+  deps: Deps,
+): Promise<TunnelEnd | RelayHandle> {
+  const { peer, listener, principal } = tunnel.start;
   let inbound: Inbound | undefined;
   // It reset the connection before we took it: nobody is there to be judged, and nobody can say who it was.
   if (client.isGone || client.peer.address === '') return clientGone;
@@ -74,7 +97,7 @@ function failed(code: FailureCode, inbound: Inbound | undefined, tunnel: Tunnel,
 function stopped(end: TunnelEnd, inbound: Inbound | undefined, tunnel: Tunnel, deps: Deps): TunnelEnd {
   const { decision, policy } = tunnel;
   if (end.cause === 'severed' && decision !== undefined && policy !== undefined) {
-    const why = denied(decision, end.reason === 'draining' ? 'draining' : 'policy_changed');
+    const why = denied(decision, cutReason(end.reason));
     guarded(
       () => inbound?.refuse(refusalOf(policy, why, deps.settings, tunnel.request?.target)),
       tunnel,
@@ -84,16 +107,21 @@ function stopped(end: TunnelEnd, inbound: Inbound | undefined, tunnel: Tunnel, d
   return end;
 }
 
+/** A reload severs with the reason of the new verdict; the client is told that the policy changed. */
+function cutReason(reason: string | null): Reason {
+  return reason === 'draining' || reason === 'fence_broken' ? reason : 'policy_changed';
+}
+
 /** Lets a refused client read what it was told; whoever was told nothing is closed at once. */
 async function farewell(tunnel: Tunnel, { lingering }: Deps): Promise<void> {
-  const { client, principal } = tunnel.start;
+  const { client, start } = tunnel;
   tunnel.state = 'ending';
-  if (client.isGone) return;
+  if (client === undefined || client.isGone) return;
   if (!client.isEnded) {
     client.close();
     return;
   }
-  const place = lingering.acquire(principal?.name ?? '');
+  const place = lingering.acquire(start.principal?.name ?? '');
   if (place.ok) await client.linger(lingerMs, tunnel.signal);
   else client.reset();
   if (place.ok) place.release();

@@ -28,6 +28,7 @@ export interface TunnelTable {
    * at.
    */
   severInTurns(pred: (tunnel: Tunnel) => boolean, reason: Reason): Promise<number>;
+  severAll(reason: Reason): number;
   readonly size: number;
   /** Settles when nobody is left. */
   idle(): Promise<void>;
@@ -45,6 +46,7 @@ export function createTunnelTable(): TunnelTable {
       waiters = [];
     },
     list: () => [...tunnels].map(infoOf),
+    severAll: (reason) => severAmong([...tunnels], () => true, reason),
     severWhere(pred, reason) {
       return severAmong([...tunnels], pred, reason);
     },

@@ -29,7 +29,6 @@ export interface TunnelEnd {
 
 /** What the listener knows of a client at once. */
 export interface TunnelStart {
-  readonly client: Conn;
   readonly mode: Mode;
   readonly peer: string;
   readonly listener: string;
@@ -37,6 +36,9 @@ export interface TunnelStart {
   /** ms since 1970. */
   readonly openedAt: number;
 }
+
+/** Of tunnels that are open: they are cut by their relay. */
+const unstopped = new AbortController().signal;
 
 /** Facts gather here as the tunnel goes on; each is written by one step of open() and never taken back. */
 export class Tunnel {
@@ -57,19 +59,30 @@ export class Tunnel {
   address: Address | undefined;
   /** What crossed before the relay took over: the hello, and a server's wish for another. */
   sent: { readonly up: number; readonly down: number } = { up: 0, down: 0 };
-  readonly #stop = new AbortController();
+  #client: Conn | undefined;
+  #stop: AbortController | undefined = new AbortController();
+  #carriedAt = 0;
   readonly #startedAt = performance.now();
   #stopped: TunnelEnd | undefined;
   #relay: RelayHandle | undefined;
 
-  constructor(start: TunnelStart) {
+  /** Gives its place among the tunnels back, once. */
+  release: (() => void) | undefined;
+
+  constructor(client: Conn, start: TunnelStart) {
     this.start = start;
-    start.client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
+    this.#client = client;
+    client.onGone(() => this.stop({ cause: 'client_gone', reason: null }));
+  }
+
+  /** Until the relay has it. */
+  get client(): Conn | undefined {
+    return this.#client;
   }
 
   /** Aborted when the client is gone, or when the tunnel is severed before it is open. */
   get signal(): AbortSignal {
-    return this.#stop.signal;
+    return this.#stop?.signal ?? unstopped;
   }
 
   /** Why the signal was aborted. */
@@ -91,19 +104,27 @@ export class Tunnel {
   stop(end: TunnelEnd): void {
     if (this.#stopped !== undefined || this.#relay !== undefined) return;
     this.#stopped = end;
-    this.#stop.abort();
+    this.#stop?.abort();
   }
 
   /** Cuts this tunnel in whatever state it is; a second time without last words. Safe to call at any time. */
   sever(reason: Reason): void {
     this.#relay?.sever(reason);
-    if (this.#stopped !== undefined) this.start.client.close();
+    if (this.#stopped !== undefined) this.#client?.close();
     this.stop({ cause: 'severed', reason });
   }
 
-  /** From here on the relay owns both sockets. */
+  /** From here on the relay owns both connections. What only the set-up needed is let go: thousands may stay open for long. */
   carry(relay: RelayHandle): void {
     this.#relay = relay;
+    this.#client = undefined;
+    this.#stop = undefined;
+    this.#carriedAt = performance.now();
     this.state = 'open';
+  }
+
+  /** Seconds since the relay has it. */
+  get carriedSeconds(): number {
+    return (performance.now() - this.#carriedAt) / 1000;
   }
 }

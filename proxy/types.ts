@@ -71,7 +71,7 @@ export interface Door {
 /** Everything a tunnel needs from the rest of the proxy. One per proxy; tests build their own. */
 export interface Deps {
   readonly settings: ProxySettings;
-  readonly policyStore: PolicyStore;
+  readonly policyStore: Pick<PolicyStore, 'current'>;
   readonly resolver: Resolver;
   /** Tunnels, from the request on. */
   readonly limits: Limits;

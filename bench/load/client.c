@@ -17,7 +17,7 @@ int epoll;
 const struct workload *workload;
 static const uint64_t stalled_ns = 10000000000u;
 
-static uint32_t *samples;
+static uint64_t *samples;
 static size_t sample_count, sample_room;
 
 void add_sample(uint64_t ns) {
@@ -26,18 +26,18 @@ void add_sample(uint64_t ns) {
     samples = realloc(samples, sample_room * sizeof *samples);
     if (samples == NULL) die("realloc");
   }
-  samples[sample_count++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
+  samples[sample_count++] = ns;
 }
 
 static int by_size(const void *a, const void *b) {
-  const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
   return (x > y) - (x < y);
 }
 
 static double sample_us(size_t per_thousand) {
   if (sample_count == 0) return 0;
   const size_t at = sample_count * per_thousand / 1000;
-  return samples[at < sample_count ? at : sample_count - 1] / 1000.0;
+  return (double)samples[at < sample_count ? at : sample_count - 1] / 1000;
 }
 
 void print_report(const char *name) {

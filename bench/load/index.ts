@@ -1,7 +1,7 @@
 // Compiles the load generator and runs it: one upstream and one or more clients for each workload. Judges no figure.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
@@ -20,8 +20,9 @@ export function compileLoad(): void {
   const cc = process.env['CC'] ?? 'cc';
   mkdirSync(build, { recursive: true });
   for (const [program, sources] of Object.entries(programs)) {
+    const fresh = join(build, `${program}-${process.pid}`);
     const paths = sources.map((source) => join(import.meta.dirname, source));
-    const { status, stderr, error } = spawnSync(cc, [...flags, ...paths, '-o', join(build, program)], {
+    const { status, stderr, error } = spawnSync(cc, [...flags, ...paths, '-o', fresh], {
       encoding: 'utf8',
     });
     if (error !== undefined)
@@ -32,6 +33,8 @@ export function compileLoad(): void {
       throw new MissingTool(
         `the load generator does not compile: ${stderr}\nhelp: apt-get install gcc libc6-dev`,
       );
+    // At once: another bench of this checkout may be running the old one.
+    renameSync(fresh, join(build, program));
   }
 }
 

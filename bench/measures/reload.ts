@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { runClient, startUpstream } from '../load/index.ts';
-import { policyAllowing, sallyportCommand } from '../peers/sallyport.ts';
+import { policyAllowing, sallyport, sallyportCommand } from '../peers/sallyport.ts';
 import { startServer } from '../processes.ts';
 import type { World } from '../world.ts';
 import { checkClient } from './run.ts';
@@ -37,7 +37,7 @@ export const reload: OwnMeasure = {
     const port = ports.first + ((2 * round) % ports.of);
     const command = sallyportCommand(world, { port, folder }, policyOf(world, count, 'first'));
     const log = join(folder, 'log');
-    const server = await startServer(process.execPath, command.args, { log, port, env: command.env });
+    const server = await startServer(sallyport, command.args, { log, port, env: command.env });
     try {
       const way = { to: `127.0.0.1:${port}`, host: world.host, connects: true };
       const longest = async (ms: number): Promise<number> => {

@@ -7,7 +7,8 @@ import type { World } from '../world.ts';
 import type { Peer, PeerOptions } from './types.ts';
 
 const root = join(import.meta.dirname, '../..');
-const entry = join(root, 'container/main.ts');
+/** As users start it. */
+export const sallyport = join(root, 'container/bin.sh');
 const addon = join(root, 'proxy/relay/build/relay.node');
 
 interface Shape {
@@ -37,7 +38,7 @@ export const sallyports: readonly Peer[] = shapes.map((shape) => ({
       ...(shape.workers === undefined ? [] : ['--workers', String(shape.workers)]),
     ];
     const { port, folder } = options;
-    const { pid, stop } = await startServer(process.execPath, [...args, ...more], {
+    const { pid, stop } = await startServer(sallyport, [...args, ...more], {
       log: join(folder, 'log'),
       port,
       env,
@@ -71,7 +72,7 @@ export function sallyportCommand(
     'connection-burst': many,
   };
   const flags = Object.entries(settings).flatMap(([flag, value]) => [`--${flag}`, value]);
-  return { args: [entry, 'proxy', ...flags], env: { NODE_ENV: 'production' }, policy: path };
+  return { args: ['proxy', ...flags], env: { NODE_ENV: 'production' }, policy: path };
 }
 
 /** The text of a policy that allows these hosts. */
@@ -91,7 +92,7 @@ function absenceOf({ relay, workers }: Shape): string | undefined {
 }
 
 function helpText(): string {
-  return spawnSync(process.execPath, [entry, 'proxy', '--help'], { encoding: 'utf8' }).stdout;
+  return spawnSync(sallyport, ['proxy', '--help'], { encoding: 'utf8' }).stdout;
 }
 
 function versionOf(): string {

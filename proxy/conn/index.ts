@@ -1,5 +1,5 @@
 // The door of the connection folder: the contract, and the networks there are.
-export { loadConnAddon } from './addon.ts';
+export { type ConnAddon, loadConnAddon } from './addon.ts';
 export { createNativeNetwork } from './native-network.ts';
 export { createSocketNetwork } from './socket-network.ts';
 export type { Accepting, Conn, Network, OpenListener, Wish } from './types.ts';

@@ -118,11 +118,14 @@ export class NativeConn implements Conn {
   arrived(bytes: Uint8Array): void {
     if (bytes.length === 0) this.#finished();
     else if (this.#isDraining) this.#drain();
-    else if (this.#reader === undefined) this.unread(Buffer.from(bytes));
-    else {
-      this.#feed(bytes);
-      this.#pull();
-    }
+    else if (this.#reader?.isOver === false) this.#readMore(bytes);
+    // The wish was over when its answer was under way already. A peek has taken nothing.
+    else if (this.#peeked < 0) this.unread(Buffer.from(bytes));
+  }
+
+  #readMore(bytes: Uint8Array): void {
+    this.#feed(bytes);
+    this.#pull();
   }
 
   /** The peer has sent its FIN, with `unreadBytes` before it. */

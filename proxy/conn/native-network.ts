@@ -4,7 +4,7 @@ import { unmapped, type Endpoint } from '../endpoint.ts';
 import { eventFields, eventTypes, type ConnAddon } from './addon.ts';
 import { codeOf } from './descriptor.ts';
 import { NativeConn, type Home } from './native-conn.ts';
-import type { Accepting, Connecting, Network, OpenListener } from './types.ts';
+import type { Accepting, Connecting, ListenAt, Network, OpenListener } from './types.ts';
 
 const [maxEvents, arenaBytes] = [1024, 262_144];
 /** Connections that wait to be accepted; the kernel has a bound of its own (somaxconn). */
@@ -35,9 +35,9 @@ class NativeNetwork implements Network {
     this.#home = { addon, engine, arena, forget: (id) => this.#forget(id) };
   }
 
-  async listen({ address, port }: Endpoint, on: Accepting): Promise<OpenListener> {
+  async listen({ address, port, fd: given }: ListenAt, on: Accepting): Promise<OpenListener> {
     const { addon, engine } = this.#home;
-    const fd = addon.bind(address, port, false, backlog);
+    const fd = given ?? addon.bind(address, port, false, backlog);
     if (fd < 0) throw listenError(-fd, address, port);
     const id = addon.listen(engine, fd, firstBytes);
     if (id < 0) throw listenError(-id, address, port);

@@ -3,7 +3,7 @@ import { connect, createServer, type AddressInfo, type Server } from 'node:net';
 import type { Endpoint } from '../endpoint.ts';
 import { hearErrors } from '../sockets.ts';
 import { SocketConn } from './socket-conn.ts';
-import type { Accepting, Connecting, Network } from './types.ts';
+import type { Accepting, Connecting, ListenAt, Network } from './types.ts';
 
 /** Bytes of a connection that Node reads ahead, beyond the read that is under way (64 KiB at most). */
 const earlyBytes = 16_384;
@@ -28,10 +28,10 @@ function serverFor(on: Accepting): Server {
   );
 }
 
-function bound(server: Server, { address: host, port }: Endpoint): Promise<AddressInfo> {
+function bound(server: Server, { address: host, port, fd }: ListenAt): Promise<AddressInfo> {
   const { promise, resolve, reject } = Promise.withResolvers<AddressInfo>();
   server.once('error', reject);
-  server.listen({ host, port }, () => {
+  server.listen(fd === undefined ? { host, port } : { fd }, () => {
     server.off('error', reject);
     const info = server.address();
     if (typeof info === 'object' && info !== null) resolve(info);

@@ -84,11 +84,17 @@ export interface Connecting {
   failed(code: string): void;
 }
 
+/** Where to listen. */
+export interface ListenAt extends Endpoint {
+  /** A descriptor that listens there already, the network's from then on. */
+  readonly fd?: number;
+}
+
 /** Where connections come from. */
 export interface Network {
   readonly name: 'native' | 'node';
   /** @throws Error with the system's code when the address cannot be had */
-  listen(at: Endpoint, on: Accepting): Promise<OpenListener>;
+  listen(at: ListenAt, on: Accepting): Promise<OpenListener>;
   /** One attempt; exactly one of `on` is called, later, unless the attempt was given up with the function returned. */
   connect(address: Address, port: number, on: Connecting): () => void;
   /** Gives back what is held besides connections. */

@@ -1,5 +1,5 @@
 // Every way in, in one list. A door that is not here does not exist.
-import type { Policy, CompiledService } from '../../policy/index.ts';
+import type { Policy, ServiceDocument } from '../../policy/index.ts';
 import type { ProxySettings } from '../config.ts';
 import { formatEndpoint } from '../endpoint.ts';
 import type { Deps, Door } from '../types.ts';
@@ -7,35 +7,54 @@ import { connectDoor } from './connect.ts';
 import { serviceDoor } from './service.ts';
 import { transparentDoor } from './transparent.ts';
 
-/** One port to open: where, what for, and the door behind it. */
-export interface Listen {
+/** What a service's door must know of it. */
+export type NamedPlace = Pick<ServiceDocument, 'name' | 'host' | 'port'>;
+
+/** One port to have: where and what for. Plain data, so that another process can be told of it. */
+export interface Place {
   readonly name: string;
   /** `address:port`; port 0 lets the kernel choose. */
   readonly at: string;
-  readonly door: Door;
+  /** As it was when the ports were chosen; null is where requests name their own target. */
+  readonly service: NamedPlace | null;
+  /** The client speaks TLS at once. */
+  readonly isTransparent?: boolean;
+  /** A descriptor that listens there already. */
+  readonly fd?: number;
 }
 
-/** The ports of `settings`: one per `listen` and `transparent`, and one per service of the policy when there is an address for them. */
-export function listens(
-  settings: ProxySettings,
-  deps: Pick<Deps, 'settings' | 'waiting'>,
-  policy: () => Policy,
-): Listen[] {
+/** The places of `settings`: one per `listen` and `transparent`, and one per service of the policy when there is an address for them. */
+export function placesOf(
+  { listen, serviceListen, transparent }: ProxySettings,
+  policy: Policy,
+): readonly Place[] {
   return [
-    ...settings.listen.map((at) => ({ name: 'connect', at, door: connectDoor(deps) })),
-    ...servicePorts(settings.serviceListen, [...policy().services.values()]).map(({ at, service }) => ({
+    ...listen.map((at) => ({ name: 'connect', at, service: null })),
+    ...servicePorts(serviceListen, [...policy.services.values()]).map(({ at, service }) => ({
       name: service.name,
       at,
-      door: serviceDoor(service, policy),
+      service,
     })),
-    ...settings.transparent.map((at) => ({ name: 'transparent', at, door: transparentDoor(deps) })),
+    ...transparent.map((at) => ({ name: 'transparent', at, service: null, isTransparent: true })),
   ];
+}
+
+/** The door behind a place. */
+export function doorOf(
+  { service, isTransparent }: Place,
+  deps: Pick<Deps, 'settings' | 'waiting' | 'policyStore'>,
+): Door {
+  if (service !== null) return serviceDoor(service, () => deps.policyStore.current);
+  return isTransparent === true ? transparentDoor(deps) : connectDoor(deps);
 }
 
 function servicePorts(
   address: string | null,
-  services: readonly CompiledService[],
-): readonly { at: string; service: CompiledService }[] {
+  services: readonly NamedPlace[],
+): readonly { at: string; service: NamedPlace }[] {
   if (address === null) return [];
-  return services.map((service) => ({ at: formatEndpoint(address, service.port), service }));
+  return services.map(({ name, host, port }) => ({
+    at: formatEndpoint(address, port),
+    service: { name, host, port },
+  }));
 }

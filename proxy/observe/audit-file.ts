@@ -4,6 +4,8 @@ import fs from 'node:fs';
 
 /** Where audit lines go. `write` returns the bytes taken: fewer than given when there is no room now. Throws what the system threw. */
 export interface AuditFile {
+  /** Null while it has to be opened again. */
+  readonly fd: number | null;
   write(line: Buffer, from: number): number;
   /** Makes sure that a write would reach the named file; true when another file was opened for it. */
   ensure(): boolean;
@@ -16,30 +18,36 @@ export interface AuditFile {
 const flags = fs.constants.O_WRONLY | fs.constants.O_APPEND | fs.constants.O_CREAT | fs.constants.O_NONBLOCK;
 const stdoutFd = 1;
 
-/** Opens `target`, a path or `-` for stdout. Throws the system's error. */
-export function openAuditFile(target: string): AuditFile {
-  return target === '-' ? openStdout() : openPath(target);
-}
-
-function openStdout(): AuditFile {
+/** Opens `target`, a path or `-` for stdout; `inherited` is a descriptor of it that is open already. Throws the system's error. */
+export function openAuditFile(target: string, inherited: number | null = null): AuditFile {
+  if (target !== '-') return openPath(target, inherited ?? fs.openSync(target, flags, 0o600));
+  if (inherited !== null) return openStream(inherited);
   // Touching process.stdout makes a pipe or socket non-blocking: a reader that stalls must not stop the whole proxy.
   void process.stdout.writableLength;
-  fs.fstatSync(stdoutFd);
+  return openStream(stdoutFd);
+}
+
+function openStream(stream: number): AuditFile {
+  fs.fstatSync(stream);
   return {
-    write: (line, from) => writeSome(stdoutFd, line, from),
+    fd: stream,
+    write: (lines, from) => writeSome(stream, lines, from, endOfAtomic),
     ensure: () => false,
     reopen: () => undefined,
     close: () => undefined,
   };
 }
 
-function openPath(path: string): AuditFile {
-  let fd: number | null = fs.openSync(path, flags, 0o600);
+function openPath(path: string, opened: number): AuditFile {
+  let fd: number | null = opened;
   const forget = (): void => {
     if (fd !== null) fs.closeSync(fd);
     fd = null;
   };
   return {
+    get fd() {
+      return fd;
+    },
     write: (line, from) => (fd === null ? 0 : writeSome(fd, line, from)),
     ensure() {
       if (fd !== null && isStillNamed(fd, path)) return false;
@@ -69,19 +77,34 @@ function statOrCode(path: string): fs.BigIntStats | string {
   }
 }
 
-function writeSome(fd: number, line: Buffer, from: number): number {
+/** PIPE_BUF: a pipe takes up to so many bytes whole or not at all, whoever else writes to it. */
+const atomicBytes = 4096;
+
+/** Where a write from `from` should end so that lines of several processes do not mix in a pipe; a line longer than that goes by itself. */
+function endOfAtomic(lines: Buffer, from: number): number {
+  const last = lines.lastIndexOf(0x0a, from + atomicBytes - 1);
+  const end = last >= from ? last : lines.indexOf(0x0a, from);
+  return end === -1 ? lines.length : end + 1;
+}
+
+function writeSome(
+  fd: number,
+  line: Buffer,
+  from: number,
+  endOf: (line: Buffer, from: number) => number = () => line.length,
+): number {
   let done = from;
   while (done < line.length) {
-    const taken = writeOnce(fd, line, done);
+    const taken = writeOnce(fd, line, done, endOf(line, done));
     if (taken === 0) break;
     done += taken;
   }
   return done - from;
 }
 
-function writeOnce(fd: number, line: Buffer, from: number): number {
+function writeOnce(fd: number, line: Buffer, from: number, to: number): number {
   try {
-    return fs.writeSync(fd, line, from);
+    return fs.writeSync(fd, line, from, to - from);
   } catch (error) {
     if (errorCode(error) === 'EAGAIN') return 0;
     throw error;

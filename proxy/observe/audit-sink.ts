@@ -26,6 +26,8 @@ export interface AuditState {
 }
 
 export interface Sink {
+  /** The open file, for a process that is to write to it as well. */
+  readonly fd: number | null;
   readonly state: AuditState;
   /** Writes what is kept, then `text`, which is so many lines, whole. Throws AuditUnavailable. */
   require(text: string, lines: number): void;
@@ -48,9 +50,9 @@ const maxKeptBytes = 1_048_576;
 // Waiting stops the whole proxy, so it is short, and only once: a reader that stalls gets no second wait until it has read.
 const fullPipeWaitMs = 100;
 
-/** Opens `target` (a path or `-`). Throws AuditUnavailable when it cannot be opened. */
-export function openSink(target: string): Sink {
-  const sink = new FileSink(target);
+/** Opens `target` (a path or `-`), or takes `inherited`, open on it already. Throws AuditUnavailable when it cannot be opened. */
+export function openSink(target: string, inherited: number | null = null): Sink {
+  const sink = new FileSink(target, inherited);
   sink.flush();
   if (!sink.state.ok) throw new AuditUnavailable(target, sink.state.problem ?? 'unknown');
   return sink;
@@ -58,6 +60,7 @@ export function openSink(target: string): Sink {
 
 class FileSink implements Sink {
   readonly #target: string;
+  readonly #inherited: number | null;
   readonly #waiting: Waiting[] = [];
   #file: AuditFile | null = null;
   #keptBytes = 0;
@@ -65,8 +68,13 @@ class FileSink implements Sink {
   #problem: string | null = null;
   #closed = false;
 
-  constructor(target: string) {
+  constructor(target: string, inherited: number | null) {
     this.#target = target;
+    this.#inherited = inherited;
+  }
+
+  get fd(): number | null {
+    return this.#file?.fd ?? null;
   }
 
   get state(): AuditState {
@@ -120,7 +128,7 @@ class FileSink implements Sink {
 
   #ensure(): void {
     if (this.#closed) throw new Error('closed');
-    this.#file ??= openAuditFile(this.#target);
+    this.#file ??= openAuditFile(this.#target, this.#inherited);
     const torn = this.#waiting[0];
     if (this.#file.ensure() && torn !== undefined) torn.written = 0;
   }

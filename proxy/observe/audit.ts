@@ -7,6 +7,8 @@ import type { CloseEvent, DecisionEvent, NameEvent } from './index.ts';
 export { type AuditState, AuditUnavailable } from './audit-sink.ts';
 
 export interface Audit {
+  /** The open file, for a process that is to write to it as well; null while there is none. */
+  readonly fd: number | null;
   readonly state: AuditState;
   /** On return the lines are with the kernel. Throws AuditUnavailable. */
   decided(...events: readonly DecisionEvent[]): void;
@@ -25,12 +27,18 @@ const retryMs = 1000;
 /** Version of the line's shape: audit.schema.json describes this one. */
 const shape = 1;
 
-/** Opens the audit at `target`: a path, or `-` for stdout. Throws AuditUnavailable. The caller closes it. */
-export function createAudit(target: string): Audit {
-  const sink = openSink(target);
+/**
+ * Opens the audit at `target`: a path, or `-` for stdout; or takes `inherited`, a descriptor that is open on it. Throws
+ * AuditUnavailable. The caller closes it.
+ */
+export function createAudit(target: string, inherited: number | null = null): Audit {
+  const sink = openSink(target, inherited);
   const lineOf = createFormatter();
   const retry = setInterval(() => retryKept(sink), retryMs).unref();
   return {
+    get fd() {
+      return sink.fd;
+    },
     get state() {
       return sink.state;
     },

@@ -1,13 +1,26 @@
-// Drop counters that live in the kernel, shown as counters that never go back. Does not read the kernel: the runner reports.
+// What is reported of the kernel fence, as metrics: what its watch counts, which never goes back, and the probes of the gate. Does not read the kernel.
 import type { Counter, Gauge } from 'prom-client';
-import { dropClasses, type FenceReport } from './metric-table.ts';
+import { dropClasses, gateResults, type FenceReport, type GateReport } from './metric-table.ts';
+
+/** The four series of the fence. */
+export interface FenceSeries {
+  readonly drops: Counter;
+  readonly ok: Gauge;
+  readonly breaks: Counter;
+  readonly repairs: Counter;
+}
 
 /** Takes each report; series of all classes exist from the start. */
-export function countFence(drops: Counter, ok: Gauge): (report: FenceReport) => void {
+export function countFence({ drops, ok, breaks, repairs }: FenceSeries): (report: FenceReport) => void {
   const seen = new Map<string, number>();
+  const last = { ok: true, repairs: 0 };
   for (const name of dropClasses) drops.labels({ class: name }).inc(0);
   return (report) => {
     ok.set(report.ok ? 1 : 0);
+    if (last.ok && !report.ok) breaks.inc();
+    last.ok = report.ok;
+    repairs.inc(growth(last.repairs, report.repairs));
+    last.repairs = report.repairs;
     for (const name of dropClasses) {
       const now = report.drops[name];
       if (now === undefined) continue;
@@ -17,7 +30,18 @@ export function countFence(drops: Counter, ok: Gauge): (report: FenceReport) => 
   };
 }
 
-/** A kernel counter that fell was made anew with its table: what it shows has all been dropped since. */
+/** A count that fell was begun anew, with its table or its watch: what it shows has all been since. */
 function growth(before: number, now: number): number {
   return now >= before ? now - before : now;
+}
+
+/** Takes each report of the gate; series of all results exist from the start. */
+export function countGate(probes: Counter, time: Gauge): (report: GateReport) => void {
+  for (const result of gateResults) probes.labels({ result }).inc(0);
+  return (report) => {
+    probes.labels({ result: 'passed' }).inc(report.passed);
+    probes.labels({ result: 'failed' }).inc(report.failed);
+    probes.labels({ result: 'not_tried' }).inc(report.notTried);
+    time.set(report.time);
+  };
 }

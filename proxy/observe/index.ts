@@ -4,8 +4,15 @@ import type { Stage } from '../errors.ts';
 import type { DnsAnswer } from '../steer/answer.ts';
 
 export { type Audit, type AuditState, AuditUnavailable, createAudit } from './audit.ts';
+export { mergeMetrics, type MetricsJson, withoutGauges } from './merge-metrics.ts';
 export { metricsPage } from './metric-page.ts';
-export { dropClasses, type FenceReport } from './metric-table.ts';
+export {
+  dropClasses,
+  type FenceReport,
+  type GateReport,
+  type WorkerState,
+  workerStates,
+} from './metric-table.ts';
 export { createMetrics, type Metrics, type PolicyFacts } from './metrics.ts';
 export { createObserve } from './observe.ts';
 
@@ -47,7 +54,8 @@ export type CloseCause =
   | 'severed'
   | 'client_error'
   | 'upstream_error'
-  | 'client_gone';
+  | 'client_gone'
+  | 'worker_crashed';
 
 /** How one client ended. Every accepted client has exactly one; those of a flood are counted instead of written, see flood.ts. */
 export interface CloseEvent {
@@ -109,7 +117,8 @@ export interface Observe {
   /** How the DNS stub ended a query. */
   answered(answer: DnsAnswer): void;
   stage(stage: Stage, seconds: number): void;
-  bytes(direction: 'up' | 'down', count: number): void;
+  /** Payload bytes that went across since the last call. One function for all tunnels, bound. */
+  readonly crossed: (up: number, down: number) => void;
   tunnelOpened(): void;
   tunnelClosed(seconds: number): void;
   /** Puts on record at once what waits for the end of the turn. */

@@ -55,6 +55,7 @@ export const dropClasses = [
   'other',
   'forward',
   'inbound',
+  'layer2',
 ] as const;
 
 export type DropClass = (typeof dropClasses)[number];
@@ -65,6 +66,24 @@ export interface FenceReport {
   /** What differs from the fence that was asked for, in words; empty when it holds. */
   readonly problems: readonly string[];
   readonly drops: Readonly<Partial<Record<DropClass, number>>>;
+  /** How often the watch has put the fence back so far. */
+  readonly repairs: number;
+}
+
+/** `silent`: its event loop stands still. `stopped`: it ended and is to be replaced. */
+export const workerStates = ['starting', 'ready', 'silent', 'stopped'] as const;
+
+export type WorkerState = (typeof workerStates)[number];
+
+/** How a probe of the launch gate came out: the `result` label. */
+export const gateResults = ['passed', 'failed', 'not_tried'] as const;
+
+/** What the runner found when it tried the boundary from inside. `time` is Unix time in seconds. */
+export interface GateReport {
+  readonly passed: number;
+  readonly failed: number;
+  readonly notTried: number;
+  readonly time: number;
 }
 
 const verdicts = ['allow', 'deny'];
@@ -135,10 +154,27 @@ export const metricTable: readonly MetricRow[] = [
   metric(
     'sallyport_fence_drops_total',
     'counter',
-    'Packets the kernel dropped, as last reported by the runner; stays 0 without a fence.',
+    'Packets the kernel dropped, as last reported by the watch; stays 0 without a fence.',
     { class: dropClasses },
   ),
-  metric('sallyport_fence_ok', 'gauge', '1 when the runner last found the kernel fence as planned, else 0.'),
+  metric('sallyport_fence_ok', 'gauge', '1 when the watch last found the kernel fence as planned, else 0.'),
+  metric(
+    'sallyport_fence_breaks_total',
+    'counter',
+    'Times the fence was found not as planned; each cut every tunnel.',
+  ),
+  metric('sallyport_fence_repairs_total', 'counter', 'Times the watch put the fence back.'),
+  metric(
+    'sallyport_gate_probes_total',
+    'counter',
+    'Probes of the boundary from inside the sandbox: at the launch, and by `sallyport probe`.',
+    { result: gateResults },
+  ),
+  metric(
+    'sallyport_gate_time_seconds',
+    'gauge',
+    'When the boundary was last tried from inside, as Unix time; 0 when never.',
+  ),
   metric(
     'sallyport_audit_dropped_total',
     'counter',
@@ -156,6 +192,10 @@ export const metricTable: readonly MetricRow[] = [
   metric('sallyport_bugs_total', 'counter', 'Assertions that failed; each severed one tunnel.', {
     stage: stages,
   }),
+  metric('sallyport_workers', 'gauge', 'Worker processes, by state; all 0 without --workers.', {
+    state: workerStates,
+  }),
+  metric('sallyport_worker_restarts_total', 'counter', 'Workers that ended by themselves and were replaced.'),
   metric('sallyport_build_info', 'gauge', 'Always 1; its labels are the build.', {
     version: 'any',
     relay: 'any',

@@ -5,9 +5,18 @@ import type { Enforcement } from '../config-types.ts';
 import type { Stage } from '../errors.ts';
 import { type DnsAnswer, dnsAnswers } from '../steer/answer.ts';
 import type { AuditState } from './audit-sink.ts';
-import { countFence } from './fence-metrics.ts';
+import { countFence, countGate } from './fence-metrics.ts';
 import { type FloodKind, floodKinds } from './flood.ts';
-import { type FenceReport, metricRow, modes, stages } from './metric-table.ts';
+import type { MetricsJson } from './merge-metrics.ts';
+import {
+  type FenceReport,
+  type GateReport,
+  metricRow,
+  modes,
+  stages,
+  type WorkerState,
+  workerStates,
+} from './metric-table.ts';
 
 export interface BuildInfo {
   readonly version: string;
@@ -26,12 +35,20 @@ export interface PolicyFacts {
   readonly failures: number;
 }
 
+/** What the control plane says of its workers. */
+export interface WorkerFacts {
+  readonly states: Readonly<Record<WorkerState, number>>;
+  readonly restarts: number;
+}
+
 /** Read when somebody scrapes, so that nobody has to push. */
 export interface MetricSources {
   readonly build: BuildInfo;
   readonly enforcement: Enforcement;
   readonly policy: () => PolicyFacts;
   readonly audit: () => AuditState;
+  /** Default: there are none. */
+  readonly workers?: () => WorkerFacts;
   /** ms since 1970. */
   readonly clock: () => number;
 }
@@ -47,6 +64,9 @@ export interface Metrics {
   tunnelClosed(seconds: number): void;
   bug(stage: Stage): void;
   fence(report: FenceReport): void;
+  /** Everything as plain data, for another process to merge. */
+  json(): Promise<MetricsJson>;
+  gate(report: GateReport): void;
   /** The Prometheus text format. */
   text(): Promise<string>;
   readonly contentType: string;
@@ -83,9 +103,16 @@ export function createMetrics(sources: MetricSources): Metrics {
       lives.observe(seconds);
     },
     bug: (stage) => bugs.get(stage)?.inc(),
-    fence: countFence(
-      counter(registry, 'sallyport_fence_drops_total'),
-      gauge(registry, 'sallyport_fence_ok'),
+    fence: countFence({
+      drops: counter(registry, 'sallyport_fence_drops_total'),
+      ok: gauge(registry, 'sallyport_fence_ok'),
+      breaks: counter(registry, 'sallyport_fence_breaks_total'),
+      repairs: counter(registry, 'sallyport_fence_repairs_total'),
+    }),
+    json: async () => await registry.getMetricsAsJSON(),
+    gate: countGate(
+      counter(registry, 'sallyport_gate_probes_total'),
+      gauge(registry, 'sallyport_gate_time_seconds'),
     ),
     text: async () => await registry.metrics(),
     contentType: registry.contentType,
@@ -99,7 +126,10 @@ function addProcessMetrics(register: Registry): void {
     register.removeSingleMetric(`nodejs_active_${what}_total`);
 }
 
-function addSources(registry: Registry, { build, enforcement, policy, audit, clock }: MetricSources): void {
+const noWorkers = { states: { starting: 0, ready: 0, silent: 0, stopped: 0 }, restarts: 0 } as const;
+
+function addSources(registry: Registry, sources: MetricSources): void {
+  const { build, enforcement, policy, audit, clock, workers = () => noWorkers } = sources;
   gauge(registry, 'sallyport_build_info').set({ ...build }, 1);
   const enforced = gauge(registry, 'sallyport_enforcement');
   for (const mode of labelValues('sallyport_enforcement', 'mode'))
@@ -115,6 +145,10 @@ function addSources(registry: Registry, { build, enforcement, policy, audit, clo
   gauge(registry, 'sallyport_policy_age_seconds', (self) => self.set((clock() - policy().loadedAt) / 1000));
   counter(registry, 'sallyport_audit_dropped_total', (self) => setCounter(self, audit().dropped));
   gauge(registry, 'sallyport_audit_ok', (self) => self.set(audit().ok ? 1 : 0));
+  gauge(registry, 'sallyport_workers', (self) => {
+    for (const state of workerStates) self.set({ state }, workers().states[state]);
+  });
+  counter(registry, 'sallyport_worker_restarts_total', (self) => setCounter(self, workers().restarts));
 }
 
 function decisionCounters(registry: Registry): ReadonlyMap<string, Counter.Internal> {

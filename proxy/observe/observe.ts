@@ -37,7 +37,10 @@ export function createObserve({ audit, metrics, onBug, now }: ObserveParts): Obs
     answered: (answer) => metrics.answered(answer),
     flush: () => batch.flush(),
     stage: (stage, seconds) => metrics.stage(stage, seconds),
-    bytes: (direction, count) => metrics.bytes(direction, count),
+    crossed(up, down) {
+      if (up > 0) metrics.bytes('up', up);
+      if (down > 0) metrics.bytes('down', down);
+    },
     tunnelOpened: () => metrics.tunnelOpened(),
     tunnelClosed: (seconds) => metrics.tunnelClosed(seconds),
     bug(error, stage) {

@@ -24,6 +24,8 @@ export interface RelayAddon {
     downBudget: number,
     idleMs: number,
   ): number;
+  /** Wakes the thread for what was opened: once for many. */
+  flush(engine: Engine): void;
   /** Its end is told later. */
   sever(engine: Engine, id: number): void;
   /** Writes the bytes up and down so far to `out`, which has two places. */
@@ -32,7 +34,7 @@ export interface RelayAddon {
   stop(engine: Engine): void;
 }
 
-const names = ['create', 'open', 'sever', 'bytes', 'stop'] as const;
+const names = ['create', 'open', 'flush', 'sever', 'bytes', 'stop'] as const;
 
 /** The addon, or why there is none. */
 export function loadRelayAddon(): RelayAddon | { readonly problem: string } {

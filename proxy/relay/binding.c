@@ -252,6 +252,13 @@ static napi_value open_tunnel(napi_env env, napi_callback_info info) {
   return number(env, taken - 1);
 }
 
+/* flush(engine): the thread hears of what was opened. */
+static napi_value flush(napi_env env, napi_callback_info info) {
+  struct engine *engine = arguments(env, info, 0, NULL);
+  if (engine != NULL && engine->relay != NULL) relay_flush(engine->relay);
+  return NULL;
+}
+
 /* sever(engine, id) */
 static napi_value sever(napi_env env, napi_callback_info info) {
   double id;
@@ -299,6 +306,7 @@ NAPI_MODULE_INIT() {
   const napi_property_descriptor properties[] = {
     {"create", NULL, create, NULL, NULL, NULL, napi_enumerable, NULL},
     {"open", NULL, open_tunnel, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"flush", NULL, flush, NULL, NULL, NULL, napi_enumerable, NULL},
     {"sever", NULL, sever, NULL, NULL, NULL, napi_enumerable, NULL},
     {"bytes", NULL, bytes, NULL, NULL, NULL, napi_enumerable, NULL},
     {"stop", NULL, stop, NULL, NULL, NULL, napi_enumerable, NULL},

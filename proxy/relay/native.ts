@@ -18,16 +18,59 @@ const causes: readonly RelayCause[] = [
   'upstream_error',
 ];
 
-/** What is kept of a tunnel; no socket, so that an idle one costs little. */
-interface Tunnel {
+/** What is kept of a tunnel, and what its holder has of it; no socket, so that an idle one costs little. */
+class Tunnel implements RelayHandle {
   readonly id: number;
-  readonly onBytes: NonNullable<RelayRequest['onBytes']>;
-  readonly settle: (end: RelayEnd) => void;
+  readonly done: Promise<RelayEnd>;
+  readonly #settle: (end: RelayEnd) => void;
+  readonly #carrier: Carrier;
+  readonly #onBytes: RelayRequest['onBytes'];
   /** Bytes so far, as far as `onBytes` knows. */
-  up: number;
-  down: number;
-  severReason?: Reason;
-  isOver: boolean;
+  #up: number;
+  #down: number;
+  #severReason: Reason | undefined;
+  #isOver = false;
+
+  constructor(carrier: Carrier, id: number, { sent, onBytes }: RelayRequest) {
+    const { promise, resolve } = Promise.withResolvers<RelayEnd>();
+    this.id = id;
+    this.done = promise;
+    this.#settle = resolve;
+    this.#carrier = carrier;
+    this.#onBytes = onBytes;
+    this.#up = sent?.up ?? 0;
+    this.#down = sent?.down ?? 0;
+  }
+
+  /** The first end wins; its reason with it. */
+  sever(reason: Reason): void {
+    if (this.#isOver) return;
+    this.#severReason ??= reason;
+    this.#carrier.sever(this);
+  }
+
+  bytes(): { up: number; down: number } {
+    return this.#isOver ? { up: this.#up, down: this.#down } : this.#carrier.bytes(this);
+  }
+
+  tell(up: number, down: number): void {
+    const [upMore, downMore] = [up - this.#up, down - this.#down];
+    this.#up = up;
+    this.#down = down;
+    if (upMore > 0 || downMore > 0) this.#onBytes?.(upMore, downMore);
+  }
+
+  end(cause: RelayCause): void {
+    const severReason = this.#severReason;
+    const isSevered = cause === 'severed' && severReason !== undefined;
+    this.#isOver = true;
+    this.#settle({
+      cause,
+      upBytes: this.#up,
+      downBytes: this.#down,
+      ...(isSevered ? { severReason } : {}),
+    });
+  }
 }
 
 /** A relay on threads of its own, which start with it. */
@@ -63,49 +106,29 @@ function passHeld(request: RelayRequest): RelayRequest {
   return { ...request, sent: { up: sent.up + up.length, down: sent.down + down.length } };
 }
 
-function tell(tunnel: Tunnel, up: number, down: number): void {
-  const [upMore, downMore] = [up - tunnel.up, down - tunnel.down];
-  tunnel.up = up;
-  tunnel.down = down;
-  if (upMore > 0 || downMore > 0) tunnel.onBytes(upMore, downMore);
-}
-
-function endFor({ up, down, severReason }: Tunnel, cause: RelayCause): RelayEnd {
-  const isSevered = cause === 'severed' && severReason !== undefined;
-  return { cause, upBytes: up, downBytes: down, ...(isSevered ? { severReason } : {}) };
-}
-
-/** The threads, and the tunnels they carry. */
 class Carrier {
   readonly #addon: RelayAddon;
   readonly #engine: Engine;
   readonly #tunnels = new Map<number, Tunnel>();
   readonly #counts = new Float64Array(2);
   #teller: NodeJS.Timeout | undefined;
+  #isFlushing = false;
 
   constructor(addon: RelayAddon) {
     this.#addon = addon;
     this.#engine = addon.create((id, cause, up, down) => this.#ended(id, cause, up, down));
   }
 
-  open({
-    client,
-    upstream,
-    sent,
-    maxUpBytes,
-    maxDownBytes,
-    idleTimeoutMs,
-    onBytes,
-  }: RelayRequest): RelayHandle {
-    const { promise: done, resolve: settle } = Promise.withResolvers<RelayEnd>();
-    const { up, down } = sent ?? { up: 0, down: 0 };
+  open(request: RelayRequest): RelayHandle {
+    const { client, upstream, sent = { up: 0, down: 0 }, maxUpBytes, maxDownBytes, idleTimeoutMs } = request;
     const fds = [client.release(), upstream.release()] as const;
     const budgets = [maxUpBytes ?? Infinity, maxDownBytes ?? Infinity] as const;
-    const id = this.#addon.open(this.#engine, ...fds, up, down, ...budgets, idleTimeoutMs);
-    const tunnel: Tunnel = { id, onBytes: onBytes ?? (() => {}), settle, up, down, isOver: false };
-    if (id === -1) this.#settle(tunnel, 'client_error');
+    const id = this.#addon.open(this.#engine, ...fds, sent.up, sent.down, ...budgets, idleTimeoutMs);
+    const tunnel = new Tunnel(this, id, request);
+    if (id === -1) tunnel.end('client_error');
     else this.#enter(tunnel);
-    return { done, sever: (reason) => this.#sever(tunnel, reason), bytes: () => this.#bytes(tunnel) };
+    this.#flushSoon();
+    return tunnel;
   }
 
   stop(): void {
@@ -117,28 +140,30 @@ class Carrier {
     this.#teller ??= setInterval(() => this.#tellAll(), tellEveryMs).unref();
   }
 
-  /** The first end wins; its reason with it. */
-  #sever(tunnel: Tunnel, reason: Reason): void {
-    if (tunnel.isOver) return;
-    tunnel.severReason ??= reason;
-    this.#addon.sever(this.#engine, tunnel.id);
+  /** Once for all tunnels that one turn of the event loop opens. */
+  #flushSoon(): void {
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    process.nextTick(() => {
+      this.#isFlushing = false;
+      this.#addon.flush(this.#engine);
+    });
   }
 
-  #bytes(tunnel: Tunnel): { up: number; down: number } {
-    if (tunnel.isOver) return { up: tunnel.up, down: tunnel.down };
-    const [up = 0, down = 0] = this.#read(tunnel);
-    return { up, down };
+  sever({ id }: Tunnel): void {
+    this.#addon.sever(this.#engine, id);
   }
 
-  #read({ id }: Tunnel): Float64Array {
+  bytes({ id }: Tunnel): { up: number; down: number } {
     this.#addon.bytes(this.#engine, id, this.#counts);
-    return this.#counts;
+    const [up = 0, down = 0] = this.#counts;
+    return { up, down };
   }
 
   #tellAll(): void {
     for (const tunnel of this.#tunnels.values()) {
-      const [up = 0, down = 0] = this.#read(tunnel);
-      tell(tunnel, up, down);
+      const { up, down } = this.bytes(tunnel);
+      tunnel.tell(up, down);
     }
   }
 
@@ -150,12 +175,7 @@ class Carrier {
       clearInterval(this.#teller);
       this.#teller = undefined;
     }
-    tell(tunnel, up, down);
-    this.#settle(tunnel, causes[cause] ?? 'upstream_error');
-  }
-
-  #settle(tunnel: Tunnel, cause: RelayCause): void {
-    tunnel.isOver = true;
-    tunnel.settle(endFor(tunnel, cause));
+    tunnel.tell(up, down);
+    tunnel.end(causes[cause] ?? 'upstream_error');
   }
 }

@@ -62,11 +62,12 @@ struct tunnel *relay_open(struct relay *relay, const int fds[2], void *owner, co
   tunnel->broken = -1;
   tunnel->idle_ms = limits->idle_ms;
   pthread_mutex_lock(&relay->lock);
-  bool is_first = lane_command(lane, tunnel);
+  (void)lane_command(lane, tunnel);
   pthread_mutex_unlock(&relay->lock);
-  if (is_first) lane_wake(lane);
   return tunnel;
 }
+
+void relay_flush(struct relay *relay) { lane_wake(&relay->lane[QUICK]); }
 
 void relay_sever(struct relay *relay, struct tunnel *tunnel) {
   struct lane *lane = NULL;

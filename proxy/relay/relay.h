@@ -53,6 +53,9 @@ void relay_free(struct relay *relay);
  */
 struct tunnel *relay_open(struct relay *relay, const int fds[2], void *owner, const struct relay_limits *limits);
 
+/* Wakes the threads for what was opened since the last time: once for many, because a wake-up costs more than a tunnel. */
+void relay_flush(struct relay *relay);
+
 /* Resets both sides soon, unless the tunnel ended before. Not after it was collected. */
 void relay_sever(struct relay *relay, struct tunnel *tunnel);
 

@@ -1,10 +1,23 @@
-// The launch gate's judgement: whatever single signal is false, nothing is run. The probes themselves are tried in test/kernel.
+// The launch gate's judgement, its table and its record: whatever single signal is false, nothing is run. The probes themselves are tried in
+// test/kernel.
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Ajv } from 'ajv';
 import t from 'tap';
-import { judgeGate, probeCount, type GateSignals, type WallSignal } from '../../container/gate-judge.ts';
-import { wallsOf } from '../../container/gate-walls.ts';
-import type { ProbeAnswer } from '../../container/probe-child.ts';
+import { judgeGate, refuseUnlessPassed, type GateSignals } from '../../container/gate/judge.ts';
+import { lentTo, type Place } from '../../container/gate/place.ts';
+import type { ProbeAnswer } from '../../container/gate/probe-child.ts';
+import { probesOf } from '../../container/gate/probes.ts';
+import { digestOf, makeRecord, writeRecord } from '../../container/gate/record.ts';
+import schema from '../../container/gate/record.schema.json' with { type: 'json' };
+import { probeCount } from '../../container/gate/result.ts';
+import type { Sighting } from '../../container/gate/rounds.ts';
+import { waysOf } from '../../container/gate/unrouted.ts';
+import { namesOf } from '../../container/names.ts';
 import { RunRefused } from '../../container/refusal.ts';
 import { slotAt } from '../../container/slot.ts';
+import { linkClasses } from '../../nft/index.ts';
+import { needs } from '../helpers/needs.ts';
 
 const replied = (reply: string): ProbeAnswer => ({ id: 'x', outcome: 'replied', reply });
 const refusal = (status: number, reason: string, run = 'r1'): ProbeAnswer =>
@@ -13,32 +26,38 @@ const established = replied('HTTP/1.1 200 Connection Established\r\n\r\n');
 const kernelError: ProbeAnswer = { id: 'x', outcome: 'error', error: 'ECONNREFUSED' };
 const connected: ProbeAnswer = { id: 'x', outcome: 'connected' };
 
-const walls = wallsOf(slotAt(7), 4000).map((wall): WallSignal => ({
-  wall,
-  tried: true,
-  unrouted: wall.isRouted ? 'ENETUNREACH' : '',
-  leak: '',
-  rose: true,
-}));
+const place: Place = { names: namesOf('r1'), slot: slotAt(7), ports: [3128, 5432], directory: '/nowhere' };
+const probes = probesOf(place, 4000);
+const sightings = probes.map((probe): Sighting => {
+  const ahead = probe.packet.ports.length;
+  const isControl = probe.meets === null;
+  return { probe, tried: true, error: '', ahead, past: isControl ? ahead : 0, rose: isControl ? 0 : ahead };
+});
 
 /** What a whole boundary shows. */
 const whole: GateSignals = {
   run: 'r1',
   canary: { host: 'gate-r1.invalid', answer: refusal(403, 'no_rule_matched') },
   allowed: { target: 'a.example:443', answer: established, isAdmitted: false },
-  walls,
+  unrouted: waysOf(place).map(({ id, what }) => ({ id, what, said: 'ENETUNREACH' })),
+  rounds: { sightings, strays: 0, surplus: [] },
   listenerTouches: 1,
+  frames: { sights: [{ id: 'arp', what: 'ARP', tried: true, ahead: 1, answers: 0 }], above: [] },
   left: { routes: [], isIpv6Off: true },
+  isQuiet: true,
 };
 
-/** The names of the probes that fail; empty when the gate passes. */
+/** The ids of the probes that fail; a refusal names every one of them. */
 function failedProbes(signals: GateSignals): readonly string[] {
+  const results = judgeGate(signals);
+  const failed = results.filter(({ verdict }) => verdict === 'fail');
   try {
-    judgeGate(signals);
+    refuseUnlessPassed(results);
     return [];
   } catch (error) {
     if (!(error instanceof RunRefused && error.exitCode === 69 && error.help !== '')) throw error;
-    return [...error.message.matchAll(/^ {2}FAIL {2}(.+?) {2}/gm)].map(([, name = '']) => name);
+    const lines = [...error.message.matchAll(/^ {2}FAIL {2}/gm)];
+    return lines.length === failed.length ? failed.map(({ id }) => id) : ['the table is not whole'];
   }
 }
 
@@ -50,20 +69,70 @@ const allowed = (answer: ProbeAnswer | undefined, isAdmitted = false): GateSigna
   ...whole,
   allowed: { target: 'a.example:443', answer, isAdmitted },
 });
-const wallWith = (name: string, change: Partial<WallSignal>): GateSignals => ({
+const seen = (id: string, change: Partial<Sighting>): GateSignals => ({
   ...whole,
-  walls: walls.map((one) => (one.wall.name === name ? { ...one, ...change } : one)),
+  rounds: {
+    ...whole.rounds,
+    sightings: sightings.map((one) => (one.probe.id === id ? { ...one, ...change } : one)),
+  },
 });
 
 t.test('a whole boundary passes: every probe was tried and every one is counted', async (t) => {
   const results = judgeGate(whole);
-  t.ok(results.every(({ ok, tried }) => ok && tried));
-  t.equal(probeCount(results), `${walls.length + 4} probes passed`);
+  t.ok(results.every(({ verdict }) => verdict === 'pass'));
+  t.equal(probeCount(results), `${results.length} probes passed`);
+  t.ok(results.length > 40, `${results.length} probes`);
+  t.equal(new Set(results.map(({ id }) => id)).size, results.length, 'each by a name of its own');
+});
+
+t.test('the table has a probe for each class of the fence, and each kind of way out', async (t) => {
+  const met = new Set(probes.map(({ meets }) => meets));
+  t.same(
+    linkClasses.filter((name) => !met.has(name)),
+    [],
+  );
+  t.equal(new Set(probes.map(({ packet }) => packet.protocol)).size, 14, 'protocols');
+  const controls = probes.filter(({ meets }) => meets === null).map(({ hook }) => hook);
+  t.same(
+    new Set(controls),
+    new Set(['prerouting', 'input', 'forward', 'postrouting']),
+    'a control that must pass',
+  );
+});
+
+t.test(
+  'no probe aims at a port that the run has opened, and none leaves the addresses of nobody',
+  async (t) => {
+    const open = { ...place, ports: [3128, 1, 22, 53, 853] };
+    const wrong = probesOf(open, 4000).filter(
+      ({ meets, family, packet, behind }) =>
+        meets !== null &&
+        family === 4 &&
+        { ...packet, ...behind }.protocol === 'tcp' &&
+        packet.to === place.slot.proxy &&
+        packet.from === undefined &&
+        Object.keys(behind ?? { ports: 1 }).join() === 'ports' &&
+        { ...packet, ...behind }.ports.some((port) => open.ports.includes(port)),
+    );
+    t.same(
+      wrong.map(({ id }) => id),
+      [],
+    );
+  },
+);
+
+t.test('the addresses that are lent are those of no other run', async (t) => {
+  const all = [0, 1, 2, 8191, 8192, 16_383].flatMap((number) => {
+    const { six, ...four } = lentTo(slotAt(number));
+    return [...Object.values(four), ...Object.values(six)];
+  });
+  t.equal(new Set(all).size, all.length);
+  t.ok(all.every((address) => /^(198\.1[89]\.|2001:db8:)/.test(address)));
 });
 
 t.test('each false answer about the name that no policy lists refuses the run with 69', async (t) => {
-  const both = ['proxy reachable', 'denied name refused'];
-  const one = ['denied name refused'];
+  const both = ['proxy-reachable', 'denied-name'];
+  const one = ['denied-name'];
   t.same(failedProbes(canary(established)), one, '200: it was let out');
   t.same(failedProbes(canary(refusal(403, 'no_rule_matched', 'r2'))), one, 'signed by another run');
   t.same(failedProbes(canary(refusal(403, 'no_rule_matched', ''))), one, 'signed by nobody');
@@ -78,7 +147,7 @@ t.test('each false answer about the name that no policy lists refuses the run wi
 });
 
 t.test('an allowed name must be admitted, by its answer or by the table of tunnels', async (t) => {
-  const one = ['allowed name admitted'];
+  const one = ['allowed-name'];
   t.same(failedProbes(allowed(undefined, true)), [], 'on its way');
   t.same(failedProbes(allowed(refusal(502, 'dns_failed'))), [], 'the world failed, the proxy said yes');
   t.same(failedProbes(allowed(undefined)), one, 'no answer');
@@ -89,42 +158,118 @@ t.test('an allowed name must be admitted, by its answer or by the table of tunne
 });
 
 t.test(
-  'every wall refuses the run when its counter is silent, when it leaks, or when a route is there',
+  'every probe refuses the run when its counter is silent, when it passes, or when it never came',
   async (t) => {
-    for (const { wall } of walls) {
-      const one = [`no ${wall.name}`];
-      t.same(failedProbes(wallWith(wall.name, { rose: false })), one, `${wall.name}: counter silent`);
-      t.same(failedProbes(wallWith(wall.name, { leak: 'connected' })), one, `${wall.name}: got through`);
-      const without = { ...whole, walls: walls.filter((other) => other.wall.name !== wall.name) };
-      t.same(failedProbes(without), one, `${wall.name}: not looked at`);
-      if (!wall.isRouted) continue;
-      t.same(
-        failedProbes(wallWith(wall.name, { unrouted: '' })),
-        one,
-        `${wall.name}: the kernel said nothing`,
-      );
-      // A packet that was refused by somebody has been sent.
-      t.same(failedProbes(wallWith(wall.name, { unrouted: 'ECONNREFUSED' })), one, `${wall.name}: answered`);
+    for (const { probe, ahead } of sightings) {
+      const one = [probe.id];
+      t.same(failedProbes(seen(probe.id, { ahead: ahead - 1 })), one, `${probe.id}: one was not sent`);
+      t.same(failedProbes(seen(probe.id, { error: 'EPERM' })), one, `${probe.id}: could not be sent`);
+      if (probe.meets === null) {
+        t.same(failedProbes(seen(probe.id, { past: ahead - 1 })), one, `${probe.id}: a control was stopped`);
+        continue;
+      }
+      t.same(failedProbes(seen(probe.id, { rose: ahead - 1 })), one, `${probe.id}: counter silent`);
+      t.same(failedProbes(seen(probe.id, { past: 1 })), one, `${probe.id}: got through`);
     }
-    t.same(failedProbes({ ...whole, walls: [] }).length, walls.length, 'no wall at all');
+    const surplus = [{ name: 'udp', more: 1 } as const];
+    t.same(failedProbes({ ...whole, rounds: { ...whole.rounds, strays: 1 } }), ['nothing-else']);
+    t.same(failedProbes({ ...whole, rounds: { ...whole.rounds, surplus } }), ['counted-once']);
   },
 );
 
+t.test('a way without a route must be refused by the kernel before a packet is made', async (t) => {
+  for (const { id } of whole.unrouted) {
+    const said = (word: string): GateSignals => ({
+      ...whole,
+      unrouted: whole.unrouted.map((one) => (one.id === id ? { ...one, said: word } : one)),
+    });
+    t.same(failedProbes(said('')), [id], 'the kernel said nothing');
+    t.same(failedProbes(said('sent')), [id], 'it was sent');
+    // A packet that was refused by somebody has been sent.
+    t.same(failedProbes(said('ECONNREFUSED')), [id], 'somebody answered');
+  }
+});
+
+t.test('a frame that somebody takes up, or a link that is part of another, refuses the run', async (t) => {
+  const frames = (change: object, above: readonly string[] = []): GateSignals => ({
+    ...whole,
+    frames: { sights: whole.frames.sights.map((one) => ({ ...one, ...change })), above },
+  });
+  t.same(failedProbes(frames({ ahead: 0 })), ['arp']);
+  t.same(failedProbes(frames({ answers: 1 })), ['arp']);
+  t.same(failedProbes(frames({}, ['br0'])), ['arp']);
+});
+
 t.test('a host listener that was heard, or that is deaf to the host itself, proves nothing', async (t) => {
-  t.same(failedProbes({ ...whole, listenerTouches: 2 }), ['no host port']);
-  t.same(failedProbes({ ...whole, listenerTouches: 0 }), ['no host port']);
+  t.same(failedProbes({ ...whole, listenerTouches: 2 }), ['host-listener']);
+  t.same(failedProbes({ ...whole, listenerTouches: 0 }), ['host-listener']);
 });
 
 t.test('a route or IPv6 that is still there after the probes refuses the run', async (t) => {
-  const one = ['no route, no IPv6'];
+  const one = ['nothing-left'];
   t.same(failedProbes({ ...whole, left: { routes: ['default via 10.219.0.1'], isIpv6Off: true } }), one);
   t.same(failedProbes({ ...whole, left: { routes: [], isIpv6Off: false } }), one);
 });
 
 t.test('what was not tried is not counted as passed', async (t) => {
+  const count = judgeGate(whole).length;
   const none = judgeGate({ ...whole, allowed: null });
-  t.equal(probeCount(none), `${walls.length + 3} probes passed, 1 not tried`);
-  t.match(none, [{ name: 'allowed name admitted', tried: false, signal: /^not tried: / }]);
-  const noSix = judgeGate(wallWith('IPv6', { tried: false, rose: false, unrouted: '' }));
-  t.equal(probeCount(noSix), `${walls.length + 3} probes passed, 1 not tried`);
+  t.equal(probeCount(none), `${count - 1} probes passed, 1 not tried`);
+  t.match(none, [{ id: 'allowed-name', verdict: 'not_tried', signal: /^not tried: / }]);
+  const noSix = judgeGate(seen('six-tcp', { tried: false, ahead: 0, rose: 0 }));
+  t.equal(probeCount(noSix), `${count - 1} probes passed, 1 not tried`);
+  t.equal(probeCount(judgeGate({ ...whole, isQuiet: false })), `${count - 1} probes passed, 1 not tried`);
+  t.equal(probeCount(judgeGate(seen('mdns', { past: 1 }))), `${count - 1} probes passed, 1 FAILED`);
 });
+
+const known = {
+  run: 'r1',
+  occasion: 'launch',
+  time: '2026-01-02T03:04:05.678Z',
+  seconds: 0.5,
+  probes: judgeGate(whole),
+  policy: 'a'.repeat(64),
+  ruleset: 'b'.repeat(64),
+} as const;
+
+t.test(
+  'the record is what its schema says, and its digest changes with every word of it',
+  { skip: needs(t, ['nft']) },
+  async (t) => {
+    const record = await makeRecord(known);
+    const fits = new Ajv({ allErrors: true, strict: true }).compile(schema);
+    t.ok(fits(record), JSON.stringify(fits.errors));
+    t.equal(record.result, 'passed');
+    t.equal(record.digest, digestOf(record));
+    t.equal(
+      digestOf(Object.fromEntries(Object.entries(record).toReversed()) as typeof record),
+      record.digest,
+    );
+    for (const change of [
+      { run: 'r2' },
+      { result: 'failed' },
+      { probes: [] },
+      { ruleset: 'c'.repeat(64) },
+    ] as const)
+      t.not(digestOf({ ...record, ...change }), record.digest, JSON.stringify(change));
+    const failed = await makeRecord({ ...known, probes: judgeGate(seen('mdns', { past: 1 })) });
+    t.equal(failed.result, 'failed');
+    t.ok(fits(failed));
+  },
+);
+
+t.test(
+  'a record is not written through a link that somebody has put there',
+  { skip: needs(t, ['nft']) },
+  async (t) => {
+    const dir = t.testdir({ other: 'other' });
+    const file = join(dir, 'gate.json');
+    symlinkSync(join(dir, 'other'), `${file}.draft`);
+    symlinkSync(join(dir, 'other'), file);
+    await writeRecord(file, await makeRecord(known));
+    t.equal(readFileSync(join(dir, 'other'), 'utf8'), 'other');
+    t.match(JSON.parse(readFileSync(file, 'utf8')), { run: 'r1' });
+    writeFileSync(`${file}.draft`, 'left by a killed one');
+    await writeRecord(file, await makeRecord(known));
+  },
+);

@@ -5,22 +5,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import t from 'tap';
 import { needs } from '../helpers/needs.ts';
-import { makeWorld } from '../kernel/world.ts';
-
-const wanted = [
-  'root',
-  'netns',
-  'nft',
-  'ip',
-  'ping',
-  'curl',
-  'openssl',
-  'tcpdump',
-  'setpriv',
-  'unshare',
-  'nsenter',
-  'perl',
-];
+import { makeWorld, worldNeeds } from '../kernel/world.ts';
 
 /** One thing an agent might try; it has won when the shell line ends with 0. `why` says what would be lost. */
 interface Attempt {
@@ -107,7 +92,7 @@ const attempts = (secrets: Secrets): readonly Attempt[] => [
 // A slow machine is no failure.
 t.setTimeout(300_000);
 
-t.test('escapes', { skip: needs(t, wanted) }, async (t) => {
+t.test('escapes', { skip: needs(t, worldNeeds) }, async (t) => {
   const world = await makeWorld(t);
   const secret = join(world.dir, 'secret');
   writeFileSync(secret, 'secret of the host');

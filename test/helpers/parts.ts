@@ -15,6 +15,7 @@ export interface PartsFacts {
   isDraining: boolean;
   now: number;
   reloads: number;
+  readonly severed: string[];
 }
 
 export interface TestParts extends AdminParts {
@@ -34,7 +35,7 @@ export function createTestParts(t: Test): TestParts {
     lastError: null,
     failures: 0,
   };
-  const facts: PartsFacts = { policy, isDraining: false, now: 1_000_000, reloads: 0 };
+  const facts: PartsFacts = { policy, isDraining: false, now: 1_000_000, reloads: 0, severed: [] };
   const audit = createAudit(join(t.testdir({ logs: {} }), 'logs', 'audit.jsonl'));
   t.teardown(() => audit.close());
   const metrics = createMetrics({
@@ -53,6 +54,10 @@ export function createTestParts(t: Test): TestParts {
     },
     reload: async () => await Promise.resolve((facts.reloads += 1)),
   };
-  const table = { list: () => [{ id: 'one', host: 'a.example.com' }], size: 1 };
+  const table: AdminParts['table'] = {
+    list: () => [{ id: 'one', host: 'a.example.com' }],
+    size: 1,
+    severAll: (reason) => facts.severed.push(reason),
+  };
   return { facts, audit, metrics, store, table, isDraining: () => facts.isDraining };
 }

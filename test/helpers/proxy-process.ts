@@ -14,7 +14,8 @@ import type { Test } from 'tap';
 const relayUnderTest: Readonly<Record<string, string>> =
   process.env['SALLYPORT_RELAY'] === undefined ? {} : { SALLYPORT_RELAY: process.env['SALLYPORT_RELAY'] };
 
-const entry = join(import.meta.dirname, '../../container/main.ts');
+/** The program itself. */
+export const entry = join(import.meta.dirname, '../../container/main.ts');
 
 export interface Ended {
   readonly status: number | null;
@@ -47,19 +48,16 @@ export async function runSallyport(
   );
 }
 
-/** Starts a proxy and waits until it says that it listens. It never asks a name server: hosts come from its hosts file alone. */
-export async function startProxyProcess(t: Test, args: readonly string[]): Promise<ProxyProcess> {
-  const all = [
-    entry,
-    'proxy',
-    '--ready-fd',
-    '3',
-    '--resolver',
-    '127.0.0.1:9',
-    '--dns-timeout-ms',
-    '200',
-    ...args,
-  ];
+/** Hosts come from the hosts file alone. */
+const noDns = ['--resolver', '127.0.0.1:9', '--dns-timeout-ms', '200'];
+
+/** Starts a proxy and waits until it says that it listens. It never asks a name server, unless `dns` gives one. */
+export async function startProxyProcess(
+  t: Test,
+  args: readonly string[],
+  dns: readonly string[] = noDns,
+): Promise<ProxyProcess> {
+  const all = [entry, 'proxy', '--ready-fd', '3', ...dns, ...args];
   const child = spawn(process.execPath, all, {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     env: relayUnderTest,

@@ -11,9 +11,9 @@ import { dial } from '../../proxy/dial.ts';
 import { ProxyError, type Stage } from '../../proxy/errors.ts';
 import { closeRecord, decisionRecord, nameRecord } from '../../proxy/observe/audit-line.ts';
 import type { CloseEvent, DecisionEvent, NameEvent, Observe } from '../../proxy/observe/index.ts';
-import { openPolicyStore } from '../../proxy/policy-store.ts';
-import { openPorts, type OpenPort } from '../../proxy/server.ts';
-import { limitsOf } from '../../proxy/start.ts';
+import { openPolicyStore, type PolicyStore } from '../../proxy/policy-store.ts';
+import { limitsOf } from '../../proxy/client-plane.ts';
+import { openPorts, type OpenPort, placesOf } from '../../proxy/server.ts';
 import type { DnsAnswer } from '../../proxy/steer/answer.ts';
 import { createTunnelTable } from '../../proxy/tunnel-table.ts';
 import type { Deps } from '../../proxy/types.ts';
@@ -35,7 +35,7 @@ export interface TestProxyOptions {
   readonly stalls?: readonly string[];
   readonly settings?: Partial<ProxySettings>;
   readonly ownAddresses?: readonly string[];
-  readonly deps?: Partial<Deps>;
+  readonly deps?: Partial<TestDeps>;
   readonly services?: readonly RunService[];
   /** Bugs are printed unless the test makes them. */
   readonly expectsBugs?: boolean;
@@ -46,7 +46,7 @@ export interface TestProxyOptions {
 export interface TestProxy {
   readonly port: number;
   readonly ports: readonly OpenPort[];
-  readonly deps: Deps;
+  readonly deps: TestDeps;
   /** Names that were looked up, in order. */
   readonly asked: readonly string[];
   /** Grants that were dialled, in order. */
@@ -89,7 +89,7 @@ export async function startTestProxy(t: Test, options: TestProxyOptions): Promis
   const record = createRecord(options);
   const settings = { ...testSettings, policy: path, ...options.settings };
   const deps = await createDeps({ settings, options, record: record.observe, facts });
-  const ports = await openPorts(deps);
+  const ports = await openPorts(placesOf(settings, deps.policyStore.current), deps);
   t.teardown(async () => {
     for (const port of ports) port.close();
     deps.table.severWhere(() => true, 'draining');
@@ -127,6 +127,9 @@ export async function startTestProxy(t: Test, options: TestProxyOptions): Promis
   };
 }
 
+/** With the whole store, so that a test can reload. */
+type TestDeps = Deps & { readonly policyStore: PolicyStore };
+
 interface Wiring {
   readonly settings: ProxySettings;
   readonly options: TestProxyOptions;
@@ -134,7 +137,7 @@ interface Wiring {
   readonly facts: { asked: string[]; dialled: Grant[]; draining: boolean };
 }
 
-async function createDeps({ settings, options, record, facts }: Wiring): Promise<Deps> {
+async function createDeps({ settings, options, record, facts }: Wiring): Promise<TestDeps> {
   const { answers = () => [publicAddress], origin = 0, ownAddresses = [], services = [] } = options;
   const table = createTunnelTable();
   const own = ownAddresses.map(address);
@@ -228,7 +231,7 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
     },
     answered: (answer) => void answers.push(answer),
     stage() {},
-    bytes() {},
+    crossed() {},
     tunnelOpened() {},
     tunnelClosed() {},
   };
@@ -261,6 +264,7 @@ export const testSettings: Omit<ProxySettings, 'policy'> = {
   hints: true,
   enforcement: 'sidecar',
   relay: 'auto',
+  workers: 1,
   headBytes: 16_384,
   headTimeoutMs: 10_000,
   helloBytes: 32_768,

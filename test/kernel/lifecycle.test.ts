@@ -3,22 +3,7 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { needs } from '../helpers/needs.ts';
-import { makeWorld, policy, type World } from './world.ts';
-
-const wanted = [
-  'root',
-  'netns',
-  'nft',
-  'ip',
-  'ping',
-  'curl',
-  'nc',
-  'openssl',
-  'tcpdump',
-  'setpriv',
-  'unshare',
-  'nsenter',
-];
+import { makeWorld, policy, worldNeeds, type World } from './world.ts';
 
 /** Everything a run could leave, by kind. */
 async function remains(world: World): Promise<Record<string, readonly string[]>> {
@@ -46,7 +31,7 @@ const nothing = { tables: [], links: [], netns: [], mounts: [], runs: [], slots:
 // A slow machine is no failure.
 t.setTimeout(300_000);
 
-t.test('the life of a run', { skip: needs(t, wanted) }, async (t) => {
+t.test('the life of a run', { skip: needs(t, worldNeeds) }, async (t) => {
   const world = await makeWorld(t);
 
   t.test('nothing is left after a run, whether it ends by itself or by a signal', async (t) => {
@@ -135,34 +120,32 @@ t.test('the life of a run', { skip: needs(t, wanted) }, async (t) => {
     t.match(run.lines.join('\n'), /direct 7/);
   });
 
-  t.test('a deleted chain turns readiness to 503 and is told on stderr', async (t) => {
-    const run = world.start(
-      ['--name', world.name('ready'), '--metrics', '10.98.0.1:9192'],
-      ['sh', '-c', 'echo up; sleep 7177'],
-    );
-    await run.line('up');
-    const ready = async (): Promise<string> =>
-      await world.host.must([
-        'curl',
-        '-sS',
-        '--noproxy',
-        '*',
-        '-o',
-        '/dev/null',
-        '-w',
-        '%{http_code}',
-        'http://10.98.0.1:9192/readyz',
-      ]);
-    t.equal(await ready(), '200');
-    await world.host.must(['nft', 'flush', 'chain', 'inet', `sallyport_${world.name('ready')}`, 'forward']);
-    await world.host.must(['nft', 'delete', 'chain', 'inet', `sallyport_${world.name('ready')}`, 'forward']);
-    await run.line('the fence is not as planned');
-    await until(async () => (await ready()) === '503');
-    t.equal(await ready(), '503');
-    run.child.kill('SIGTERM');
-    await run.ended;
-    t.same(await remains(world), nothing);
-  });
+  t.test(
+    'a deleted chain is put back, cuts the open tunnels, and shows in metrics and on stderr',
+    async (t) => {
+      const metrics = ['--metrics', '10.98.0.1:9192'];
+      const script =
+        'P=${HTTPS_PROXY#http://}; { printf "CONNECT good.test:443 HTTP/1.1\\r\\nHost: good.test:443\\r\\n\\r\\n"; sleep 7177; } | nc ${P%:*} 3128; echo cut; sleep 7177';
+      const run = world.start(['--name', world.name('ready'), ...metrics], ['sh', '-c', script]);
+      await run.line('200 Connection established');
+      const ask = async (path: string): Promise<string> =>
+        await world.host.must(['curl', '-sS', '--noproxy', '*', `http://10.98.0.1:9192/${path}`]);
+      t.match(await ask('readyz'), /"ready"/);
+      await world.host.must(['nft', 'flush', 'chain', 'inet', `sallyport_${world.name('ready')}`, 'forward']);
+      t.match(await run.line('the fence is not as planned'), /it was put back in \d+ ms/);
+      await run.line('cut');
+      await until(async () => (await ask('metrics')).includes('sallyport_fence_repairs_total 1'));
+      t.match(await ask('metrics'), /^sallyport_fence_breaks_total 1$/m);
+      t.match(await ask('readyz'), /"ready"/);
+      t.match(
+        await world.host.must(['nft', 'list', 'table', 'inet', `sallyport_${world.name('ready')}`]),
+        /iifname "sp-.*drop_forward/,
+      );
+      run.child.kill('SIGTERM');
+      await run.ended;
+      t.same(await remains(world), nothing);
+    },
+  );
 
   t.test('two runs at once cannot reach each other, in either direction', async (t) => {
     const script =

@@ -6,12 +6,33 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { GateRecord } from '../../container/gate/index.ts';
 import { createNft, readDrops } from '../../nft/index.ts';
 import { makeLink, makeNetns, run, type Netns, type Output, type Running } from '../helpers/netns.ts';
 
 interface Tearable {
   teardown(handler: () => void | Promise<void>): void;
 }
+
+/** What `sallyport run` starts on this machine. */
+const runNeeds = ['root', 'netns', 'nft', 'ip', 'setpriv', 'unshare', 'nsenter'] as const;
+
+/** What the gate's probes need, with no run around them. */
+export const gateNeeds = [...runNeeds, 'ipv6'] as const;
+
+/** What every test of a run in this world needs: the programs of the world and those that commands in it call. */
+export const worldNeeds = [
+  ...runNeeds,
+  'ping',
+  'curl',
+  'nc',
+  'openssl',
+  'tcpdump',
+  'bash',
+  'perl',
+  'findmnt',
+  'pgrep',
+] as const;
 
 /** What a run printed on its last line of stderr, as far as tests look at it. */
 export interface Report {
@@ -21,6 +42,7 @@ export interface Report {
   readonly message: string | null;
   readonly help: string | null;
   readonly enforcement: string | null;
+  readonly policy: string | null;
   readonly audit: string;
   readonly startSeconds: number | null;
   readonly drops: Readonly<Record<string, number>>;
@@ -28,7 +50,7 @@ export interface Report {
     readonly total: number;
     readonly most: readonly { readonly host: string; readonly reason: string; readonly count: number }[];
   };
-  readonly gate: readonly { readonly name: string; readonly ok: boolean; readonly signal: string }[];
+  readonly gate: GateRecord | null;
   readonly events: readonly { readonly event: string; readonly message: string }[];
 }
 
@@ -211,11 +233,12 @@ function readReport(output: Output): RunOutput {
     message: last,
     help: null,
     enforcement: null,
+    policy: null,
     denied: { total: 0, most: [] },
     audit: '',
     startSeconds: null,
   };
-  return { ...output, report: { ...report, drops: {}, gate: [], events: [] } };
+  return { ...output, report: { ...report, drops: {}, gate: null, events: [] } };
 }
 
 function startRun([program = '', ...args]: readonly string[], env: NodeJS.ProcessEnv): StartedRun {

@@ -8,7 +8,8 @@ import {
   fenceCommand,
   planFence,
   type FakeNft,
-  type Nft,
+  type FenceSpec,
+  type WatchedNft,
 } from '../../nft/index.ts';
 import { run } from '../helpers/netns.ts';
 
@@ -30,12 +31,15 @@ function file(name: string, content: unknown): string {
 }
 
 async function fence(
-  nft: Nft,
+  nft: WatchedNft,
   ...words: readonly string[]
 ): Promise<{ code: number; out: string; err: string }> {
   const said = { code: -1, out: '', err: '' };
   const io = {
     nft,
+    folder: join(dir, 'state'),
+    bridges: { read: async (spec: FenceSpec) => spec },
+    stop: () => AbortSignal.abort(),
     out: (text: string) => void (said.out += `${text}\n`),
     err: (text: string) => void (said.err += `${text}\n`),
     exit: (code: number) => void (said.code = code),

@@ -33,6 +33,9 @@ interface Golden {
   readonly transaction: Transaction;
 }
 
+/** `layer2` is for bridges. */
+const packetClasses = dropClasses.filter(({ name }) => name !== 'layer2');
+
 const folder = join(import.meta.dirname, 'golden');
 // To renew one after an intended change: `sallyport fence plan --spec FILE --json`.
 for (const file of readdirSync(folder)) {
@@ -53,10 +56,10 @@ t.test('the shape of every plan', async (t) => {
   );
   t.same(
     new Set(text.match(/"drop_[a-z0-9]+"/g)),
-    new Set(dropClasses.map(({ name }) => `"drop_${name}"`)),
+    new Set(packetClasses.map(({ name }) => `"drop_${name}"`)),
     'every class has its counter and no other name is counted',
   );
-  for (const { name } of dropClasses)
+  for (const { name } of packetClasses)
     t.ok(
       rules.some((rule) => JSON.stringify(rule).includes(`{"counter":"drop_${name}"},{"drop":null}`)),
       `${name} is dropped somewhere`,
@@ -83,7 +86,7 @@ t.test('the classes stand in the order of the rules, and each has a sentence', a
   const order = rulesOf(planFence(spec))
     .filter((rule) => rule.chain === 'from_r0a1b2c')
     .flatMap((rule) => JSON.stringify(rule).match(/drop_([a-z0-9]+)/)?.[1] ?? []);
-  t.same([...new Set(order)], dropClasses.map(({ name }) => name).slice(0, -2));
+  t.same([...new Set(order)], packetClasses.map(({ name }) => name).slice(0, -2));
   t.ok(dropClasses.every(({ sentence }) => sentence.length > 20));
 });
 

@@ -124,7 +124,14 @@ for (const file of files) {
 t.test('every reason of the three gates stands in some case', async (t) => {
   const seen = new Set(files.flatMap((file) => read(file).cases.map((c) => c.reason)));
   // What no gate says: limits and the life of the process. Their tests stand beside the proxy.
-  const elsewhere = ['limit_tunnels', 'limit_rate', 'limit_bytes', 'policy_changed', 'draining'];
+  const elsewhere = [
+    'limit_tunnels',
+    'limit_rate',
+    'limit_bytes',
+    'policy_changed',
+    'fence_broken',
+    'draining',
+  ];
   const missing = reasons.map(({ name }) => name).filter((name) => !seen.has(name));
   t.same(missing, elsewhere);
 });

@@ -87,12 +87,19 @@ t.test(
     t.match(await overTcp(running, '/metrics'), { status: 200, body: /sallyport_build_info/ });
     t.match(await overTcp(running, '/healthz?probe=1'), { status: 200 });
     t.match(await overTcp(running, '/readyz'), { status: 200 });
-    const refused = ['GET /policy', 'GET /tunnels', 'POST /reload', 'PUT /fence', 'POST /metrics'];
+    const refused = [
+      'GET /policy',
+      'GET /tunnels',
+      'POST /reload',
+      'PUT /fence',
+      'PUT /gate',
+      'POST /metrics',
+    ];
     const answers = refused.map(async (line) => {
       const [method = '', path = ''] = line.split(' ');
       return (await overTcp(running, path, { method })).status;
     });
-    t.same(await Promise.all(answers), [404, 404, 404, 404, 405]);
+    t.same(await Promise.all(answers), [404, 404, 404, 404, 404, 405]);
     t.equal(parts.facts.reloads, 0);
   },
 );
@@ -160,6 +167,7 @@ t.test('a fence report is taken in its exact shape only', async (t) => {
     { ...good, drops: null },
     { ...good, extra: 1 },
     { ...good, problems: 'none' },
+    { ...good, repairs: -1 },
     { problems: [], drops: {} },
     [],
     'x',
@@ -170,6 +178,47 @@ t.test('a fence report is taken in its exact shape only', async (t) => {
     bad.map(() => 400),
   );
   t.match(await client.get('/metrics'), { body: /^sallyport_fence_ok 1$/m });
+});
+
+t.test('a gate report is taken in its exact shape only, and each adds to the last', async (t) => {
+  const { client } = await rig(t);
+  const good = { passed: 90, failed: 1, notTried: 2, time: 1_790_000_000.5 };
+  for (const status of [200, 200]) t.match(await client.put('/gate', good), { status });
+  const metrics = String((await client.get('/metrics')).body);
+  t.match(metrics, /^sallyport_gate_probes_total\{result="passed"\} 180$/m);
+  t.match(metrics, /^sallyport_gate_probes_total\{result="failed"\} 2$/m);
+  t.match(metrics, /^sallyport_gate_probes_total\{result="not_tried"\} 4$/m);
+  t.match(metrics, /^sallyport_gate_time_seconds 1790000000\.5$/m);
+  const bad = [
+    { ...good, passed: -1 },
+    { ...good, failed: '1' },
+    { ...good, time: 0 },
+    { ...good, time: null },
+    { ...good, extra: 1 },
+    { passed: 1 },
+    [],
+    'x',
+  ];
+  const answers = await Promise.all(bad.map(async (body) => (await client.put('/gate', body)).status));
+  t.same(
+    answers,
+    bad.map(() => 400),
+  );
+  t.equal(
+    String((await client.get('/metrics')).body)
+      .match(/^sallyport_gate.*$/gm)
+      ?.join(),
+    metrics.match(/^sallyport_gate.*$/gm)?.join(),
+  );
+});
+
+t.test('a report of a broken fence cuts every tunnel, one of a whole fence none', async (t) => {
+  const { client, parts } = await rig(t);
+  await client.put('/fence', { ok: true, problems: [], drops: {}, repairs: 0 });
+  t.same(parts.facts.severed, []);
+  await client.put('/fence', { ok: false, problems: ['gone'], drops: {}, repairs: 1 });
+  t.same(parts.facts.severed, ['fence_broken']);
+  t.match(await client.get('/metrics'), { body: /^sallyport_fence_repairs_total 1$/m });
 });
 
 t.test('a body of more than 64 KiB is refused without being read', async (t) => {

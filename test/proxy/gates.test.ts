@@ -409,7 +409,13 @@ t.test(
     const { promise: answer, resolve } = Promise.withResolvers<readonly string[]>();
     const clients: Conn[] = [];
     const table = createTunnelTable();
-    const deps = { table: { ...table, enter: (tunnel: Tunnel) => void clients.push(tunnel.start.client) } };
+    const deps = {
+      table: {
+        ...table,
+        enter: (tunnel: Tunnel) =>
+          void clients.push(...[tunnel.client].filter((client) => client !== undefined)),
+      },
+    };
     const proxy = await startTestProxy(t, {
       policy,
       origin: origin.port,

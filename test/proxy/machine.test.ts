@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { descriptorShortage } from '../../proxy/descriptors.ts';
 import { createTtlCache } from '../../proxy/dns-cache.ts';
-import { resolverLimits } from '../../proxy/start.ts';
+import { resolverLimits } from '../../proxy/client-plane.ts';
 import { chooseDataPlane } from '../../proxy/data-plane.ts';
 import { needs } from '../helpers/needs.ts';
 import { makeNetns } from '../helpers/netns.ts';

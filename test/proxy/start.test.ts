@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parseServiceFlag } from '../../policy/index.ts';
 import type { ProxySettings } from '../../proxy/config.ts';
-import { startProxy, type RunningProxy } from '../../proxy/start.ts';
+import { startProxy, type SingleProxy } from '../../proxy/start.ts';
 import { type AuditLine, assertAuditLines } from '../helpers/audit.ts';
 import { startEcho, startOrigin } from '../helpers/origin.ts';
 import {
@@ -24,7 +24,7 @@ import { policyFolder, startProxyProcess } from '../helpers/proxy-process.ts';
 import { allowing, testSettings } from '../helpers/proxy.ts';
 
 interface Started {
-  readonly proxy: RunningProxy;
+  readonly proxy: SingleProxy;
   readonly port: number;
   readonly directory: string;
   readonly bugs: unknown[];

@@ -5,6 +5,7 @@ import t from 'tap';
 import {
   applyFence,
   createNft,
+  digestFence,
   FenceError,
   planFence,
   readDrops,
@@ -125,12 +126,16 @@ t.test(
   { skip },
   async (t) => {
     const { nft, ns } = await machine(t);
+    await applyFence(nft, spec);
+    const digest = await digestFence(nft, spec.table);
     for (const [title, command, said] of mutations) {
       await applyFence(nft, spec);
       await ns.must(['nft', command(await readHandles(ns))]);
       t.match((await verifyFence(nft, spec)).join('\n'), said, title);
+      t.not(await digestFence(nft, spec.table), digest, `${title}: another digest`);
     }
     await applyFence(nft, spec);
+    t.equal(await digestFence(nft, spec.table), digest, 'new handles and counters are the same rules');
     t.same(await verifyFence(nft, spec), []);
   },
 );

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import type { Conn, Network, Wish } from '../../../proxy/conn/index.ts';
 import { chooseDataPlane } from '../../../proxy/data-plane.ts';
 import { bytesHeldBy, connPair, goneFrom, readConn, type ConnPair } from '../../helpers/conn.ts';
+import { needs } from '../../helpers/needs.ts';
 import { openSockets, readAll, wasReset } from '../../helpers/tcp.ts';
 
 const planes = [chooseDataPlane('javascript'), chooseDataPlane('auto')];
@@ -27,6 +28,23 @@ const upTo = (count: number): Wish<true>['look'] => {
 };
 
 async function reading(t: Test, network: Network): Promise<void> {
+  t.test('over IPv6 too', { skip: needs(t, ['ipv6']) }, async (t) => {
+    const { promise: accepted, resolve } = Promise.withResolvers<Conn>();
+    const at = { address: '::1', port: 0 };
+    const failed = (error: Error): void => void t.fail(error.message);
+    const listener = await network.listen(at, { accepted: resolve, failed });
+    const address = { family: 6, text: '::1', bytes: new Uint8Array(16).fill(1, 15) } as const;
+    const connected = new Promise<Conn>((done, refused) => {
+      network.connect(address, listener.port, { connected: done, failed: refused });
+    });
+    const [near, far] = await Promise.all([accepted, connected]);
+    t.match([near.local.address, near.local.port, near.peer.address], ['::1', listener.port, '::1']);
+    far.end('over six');
+    t.equal(String(await readConn(near)), 'over six');
+    for (const conn of [near, far]) conn.close();
+    listener.close();
+  });
+
   t.test('it knows both of its ends', async (t) => {
     const { near, far } = await connPair(t, network);
     t.same(near.peer, { address: '127.0.0.1', port: far.localPort });

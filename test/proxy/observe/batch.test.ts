@@ -17,6 +17,7 @@ function recorder(): Written {
     writes,
     isFull: false,
     audit: {
+      fd: null,
       state: { ok: true, problem: null, kept: 0, dropped: 0 },
       decided(...events) {
         if (written.isFull) throw new Error('full');

@@ -72,6 +72,8 @@ t.test('every value of a closed label is there at 0 before anything happened', a
     ),
     ...failureCodes.map(({ name }) => `failures_total{code="${name}"}`),
     ...dropClasses.map((name) => `fence_drops_total{class="${name}"}`),
+    'gate_probes_total{result="failed"}',
+    'gate_time_seconds',
     'bytes_total{direction="up"}',
     'stage_seconds_count{stage="sniff"}',
     'tunnel_seconds_count',
@@ -98,8 +100,8 @@ t.test('a tunnel counts up and down, its bytes and times, and a bug keeps its st
   observe.tunnelOpened();
   observe.tunnelOpened();
   observe.tunnelClosed(2);
-  observe.bytes('up', 5);
-  observe.bytes('down', 7);
+  observe.crossed(5, 0);
+  observe.crossed(0, 7);
   observe.stage('sniff', 0.02);
   observe.bug(new Error('assertion'), 'relay');
   const found = await read();
@@ -145,15 +147,21 @@ t.test('kernel drop counters never go back, not even when their table is made an
   const { metrics } = createTestParts(t);
   const drops = async (): Promise<unknown> =>
     (await samples(metrics.text())).get('sallyport_fence_drops_total{class="dns"}');
-  const report = (dns: number): void => metrics.fence({ ok: true, problems: [], drops: { dns } });
+  const report = (dns: number): void => metrics.fence({ ok: true, problems: [], drops: { dns }, repairs: 0 });
   report(3);
   report(5);
   t.equal(await drops(), 5);
   report(2);
   t.equal(await drops(), 7, 'the table was replaced: two since');
-  metrics.fence({ ok: false, problems: ['gone'], drops: {} });
+  metrics.fence({ ok: false, problems: ['gone'], drops: {}, repairs: 0 });
+  metrics.fence({ ok: false, problems: ['gone'], drops: {}, repairs: 1 });
   t.equal(await drops(), 7);
   t.equal((await samples(metrics.text())).get('sallyport_fence_ok'), 0);
+  metrics.fence({ ok: true, problems: [], drops: {}, repairs: 1 });
+  metrics.fence({ ok: false, problems: ['gone'], drops: {}, repairs: 3 });
+  const all = await samples(metrics.text());
+  t.equal(all.get('sallyport_fence_breaks_total'), 2, 'one for each time it broke, not for each report');
+  t.equal(all.get('sallyport_fence_repairs_total'), 3);
 });
 
 t.test('the drop classes are those of the fence, which this folder may not import', (t) => {

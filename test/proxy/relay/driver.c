@@ -222,6 +222,7 @@ static void stop_midway(int listener) {
     open_load(relay, listener, &loads[i]);
     loads[i].is_severed = true;
   }
+  relay_flush(relay);
   for (uint64_t round = random_below(20); round > 0; round--)
     for (int i = 0; i < AT_ONCE; i++) live(relay, &loads[i]);
   relay_stop(relay);
@@ -261,6 +262,7 @@ int main(int argc, char **argv) {
       if (load->is_used) live(relay, load);
       is_busy |= load->is_used;
     }
+    relay_flush(relay);
     if (atomic_exchange(&wakes, 0) > 0) {
       collect(relay);
       moved_at = time(NULL);

@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { join as path } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
@@ -64,6 +65,60 @@ t.test('the threads end with close(), and what is open or comes later is severed
   t.equal((await late.handle.done).cause, 'client_error');
   own.network.close();
 });
+
+t.test(
+  'a tunnel is in the bulk lane while it moves much, and before and after in the quick one',
+  async (t) => {
+    // The relay of the other tests has no open tunnel by now, so its threads sleep.
+    const { client, upstream, handle } = await join(t, plane);
+    const trips = async (count: number): Promise<void> => {
+      for (let i = 0; i < count; i += 1) {
+        client.write('question');
+        await hear(upstream, 8);
+        upstream.write('answer');
+        await hear(client, 6);
+      }
+    };
+    const wakes = async (work: Promise<unknown>): Promise<{ quick: boolean; bulk: boolean }> => {
+      const [quick, bulk] = [switches('sallyport-quick'), switches('sallyport-bulk')];
+      await work;
+      return {
+        quick: switches('sallyport-quick') > quick,
+        bulk: switches('sallyport-bulk') > bulk,
+      };
+    };
+    t.same(await wakes(trips(5)), { quick: true, bulk: false });
+    const size = 32 * 1024 * 1024;
+    upstream.write(Buffer.alloc(size));
+    t.match(await wakes(hear(client, size)), { bulk: true });
+    await trips(20);
+    t.same(await wakes(trips(5)), { quick: true, bulk: false });
+    handle.sever('draining');
+    await handle.done;
+  },
+);
+
+/** How often the threads of that name have gone to sleep or were interrupted. */
+function switches(name: string): number {
+  const tasks = readdirSync('/proc/self/task').filter((id) => nameOf(id) === name);
+  const counts = tasks.flatMap((id) => [
+    ...readFileSync(`/proc/self/task/${id}/status`, 'utf8').matchAll(/ctxt_switches:\t(\d+)/gu),
+  ]);
+  return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
+/** Reads until `size` bytes have come. */
+async function hear(socket: Socket, size: number): Promise<void> {
+  const { promise: isHeard, resolve } = Promise.withResolvers<void>();
+  let left = size;
+  const count = (chunk: Buffer): void => {
+    left -= chunk.length;
+    if (left <= 0) resolve();
+  };
+  socket.on('data', count).resume();
+  await isHeard;
+  socket.off('data', count).pause();
+}
 
 t.test('process.exit() with a tunnel open does not hang', (t) => {
   const child = path(import.meta.dirname, 'leaving.child.ts');

@@ -1,6 +1,6 @@
 // The two questions to the proxy: a name the policy allows, and one that no policy lists. Brings back what was said; judges nothing.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { GateSignals } from './gate-judge.ts';
+import type { ProxySignals } from './judge-proxy.ts';
 import type { ProbeAnswer } from './probe-child.ts';
 import type { Prober } from './prober.ts';
 
@@ -19,7 +19,7 @@ const limitMs = 10_000;
 const pollMs = 15;
 
 /** A name that no policy lists: `.invalid` never exists (RFC 6761). */
-export async function askCanary(prober: Prober, doorway: Doorway): Promise<GateSignals['canary']> {
+export async function askCanary(prober: Prober, doorway: Doorway): Promise<ProxySignals['canary']> {
   const host = `gate-${doorway.id}.invalid`;
   const answer = await Promise.race([
     ask(prober, doorway, `${host}:443`).answered,
@@ -29,7 +29,7 @@ export async function askCanary(prober: Prober, doorway: Doorway): Promise<GateS
 }
 
 /** Ends with the answer, or as soon as the proxy's table shows the tunnel beyond its decision. */
-export async function askAllowed(prober: Prober, doorway: Doorway): Promise<GateSignals['allowed']> {
+export async function askAllowed(prober: Prober, doorway: Doorway): Promise<ProxySignals['allowed']> {
   if (doorway.allowed === null) return null;
   const { host, port } = doorway.allowed;
   const target = `${host}:${port}`;

@@ -1,5 +1,5 @@
 // Sends the launch gate's probes from inside the sandbox's network namespace. A program of its own: one JSON order a line in, one JSON
-// answer a line out. It knows no right answers; probe.ts judges.
+// answer a line out. It knows no right answers; judge.ts judges.
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -11,6 +11,8 @@ export type ProbeOrder =
       readonly kind: 'tcp' | 'udp4' | 'udp6';
       readonly address: string;
       readonly port: number;
+      /** What a datagram holds, in hex; default: a word. */
+      readonly payload?: string;
     }
   | {
       readonly id: string;
@@ -27,11 +29,15 @@ export type ProbeAnswer =
   | { readonly id: string; readonly outcome: 'replied'; readonly reply: string };
 
 const maxReplyBytes = 16_384;
+const patienceMs = 300;
 
 type Tell = (answer: ProbeAnswer) => void;
 
 function tryTcp(order: ProbeOrder, tell: Tell): void {
   const socket = connect(order.port, order.address);
+  // Before the kernel would send its SYN again (RFC 6298: after a second): one try is one packet.
+  const giveUp = setTimeout(() => void socket.destroy(), patienceMs);
+  socket.once('close', () => clearTimeout(giveUp));
   socket.once('connect', () => {
     tell({ id: order.id, outcome: 'connected' });
     socket.destroy();
@@ -39,11 +45,12 @@ function tryTcp(order: ProbeOrder, tell: Tell): void {
   socket.on('error', (error) => tell({ id: order.id, outcome: 'error', error: codeOf(error) }));
 }
 
-function tryUdp(order: ProbeOrder, type: 'udp4' | 'udp6', tell: Tell): void {
+function tryUdp(order: Exclude<ProbeOrder, { kind: 'connect' }>, type: 'udp4' | 'udp6', tell: Tell): void {
   const socket = createSocket(type);
   const failed = (error: Error): void => tell({ id: order.id, outcome: 'error', error: codeOf(error) });
   socket.on('error', failed);
-  socket.send('probe', order.port, order.address, (error) => {
+  const payload = order.payload === undefined ? 'probe' : Buffer.from(order.payload, 'hex');
+  socket.send(payload, order.port, order.address, (error) => {
     if (error === null) tell({ id: order.id, outcome: 'sent' });
     else failed(error);
     socket.close();

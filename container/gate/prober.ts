@@ -1,24 +1,21 @@
-// The launch gate's hand inside the sandbox's network: starts probe-child.ts and ping there, passes orders and answers. Judges nothing.
+// The launch gate's hand inside the sandbox's network: starts probe-child.ts there, passes orders and answers. Judges nothing.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { RunNames } from './names.ts';
+import type { RunNames } from '../names.ts';
 import type { ProbeAnswer, ProbeOrder } from './probe-child.ts';
-import type { Resource } from './resource.ts';
+import type { Resource } from '../resource.ts';
 
 /** Tries things from inside. */
 export interface Prober extends Resource {
   /** Sends one order; calls back with every answer to it. */
   order(order: ProbeOrder, onAnswer: (answer: ProbeAnswer) => void): void;
-  /** Sends one echo request, and says what ping said about it; ends with the prober. */
-  ping(address: string, onEnd: (said: string) => void): void;
 }
 
 /** Starts it; it can take orders at once. Rejects when it does not come up. */
 export async function startProber(names: RunNames): Promise<Prober> {
   const child = enter(names, [process.execPath, join(import.meta.dirname, 'probe-child.ts')]);
-  const children = new Set<ChildProcess>([child]);
   const listeners = new Map<string, (answer: ProbeAnswer) => void>();
   const lines = createInterface({ input: child.stdout });
   const ready = Promise.race([once(lines, 'line').then(() => true), once(child, 'close').then(() => false)]);
@@ -33,10 +30,7 @@ export async function startProber(names: RunNames): Promise<Prober> {
       listeners.set(order.id, onAnswer);
       child.stdin.write(`${JSON.stringify(order)}\n`);
     },
-    ping(address, onEnd) {
-      children.add(startPing(names, address, onEnd));
-    },
-    release: async () => await endAll(children),
+    release: async () => await end(child),
   };
 }
 
@@ -68,19 +62,9 @@ function enter(names: RunNames, argv: readonly string[]) {
   return child;
 }
 
-function startPing(names: RunNames, address: string, onEnd: (said: string) => void): ChildProcess {
-  const child = enter(names, ['sh', '-c', 'exec ping -n -c 1 -W 5 "$1" 2>&1', 'sh', address]);
-  let said = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    said = (said + text).slice(0, 1000);
-  });
-  child.once('close', () => onEnd(said));
-  return child;
-}
-
-async function endAll(children: ReadonlySet<ChildProcess>): Promise<void> {
-  const live = [...children].filter((child) => child.exitCode === null && child.signalCode === null);
-  const ends = live.map((child) => once(child, 'close'));
-  for (const child of live) child.kill('SIGKILL');
-  await Promise.all(ends);
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const closed = once(child, 'close');
+  child.kill('SIGKILL');
+  await closed;
 }

@@ -1,0 +1,54 @@
+// The launch gate's probes against every broken fence: each mutant of the planned ruleset is loaded into a real kernel, and some probe must
+// notice. By packets alone: nothing reads the rules back. The few that no packet can tell from the fence are listed with their reasons.
+import { join } from 'node:path';
+import t from 'tap';
+import { makeNetns } from '../helpers/netns.ts';
+import { needs } from '../helpers/needs.ts';
+import { equivalents } from './mutants/equivalent.ts';
+import { gateNeeds } from './world.ts';
+
+interface Verdict {
+  readonly name: string;
+  readonly failed: readonly string[];
+  readonly total?: number;
+}
+
+const shares = 2;
+const child = join(import.meta.dirname, 'mutants/mutants.child.ts');
+
+t.setTimeout(600_000);
+
+t.test('no mutant of the fence survives the launch gate', { skip: needs(t, gateNeeds) }, async (t) => {
+  const runs = Array.from({ length: shares }, async (_, share) => await tryShare(t, share));
+  const verdicts = (await Promise.all(runs)).flat();
+  const [planned, mutants] = [
+    verdicts.filter(({ total }) => total !== undefined),
+    verdicts.filter(({ total }) => total === undefined),
+  ];
+  t.same(
+    planned.map(({ failed }) => failed),
+    Array.from({ length: shares }, () => []),
+    'the fence as planned passes: a mutant is noticed for what it is',
+  );
+  t.equal(mutants.length, planned[0]?.total, 'every mutant was tried');
+  const unnoticed = mutants.filter(({ failed }) => failed.length === 0).map(({ name }) => name);
+  const surviving = unnoticed.filter((name) => !equivalents.some(({ pattern }) => pattern.test(name)));
+  t.comment(
+    `${mutants.length} mutants, ${mutants.length - unnoticed.length} killed, ${unnoticed.length - surviving.length} equivalent, ${surviving.length} survived`,
+  );
+  t.same(surviving, []);
+  for (const { pattern, count, because } of equivalents)
+    t.equal(unnoticed.filter((name) => pattern.test(name)).length, count, `${pattern.source}: ${because}`);
+});
+
+async function tryShare(t: Parameters<typeof makeNetns>[0], share: number): Promise<readonly Verdict[]> {
+  const host = await makeNetns(t, 'mutants');
+  const id = `m${host.name.slice(-6)}${share}`;
+  const out = await host.must([process.execPath, child, id, String(share), String(shares)], {
+    timeoutMs: 570_000,
+  });
+  return out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line.replaceAll(`from_${id}`, 'from')) as Verdict);
+}
