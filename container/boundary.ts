@@ -16,6 +16,7 @@ import {
   type RunRecord,
   type StatePaths,
 } from './state.ts';
+import type { WiredPorts } from './wiring.ts';
 
 /** What a run has of its own. */
 export interface Place {
@@ -49,6 +50,7 @@ export async function takePlace(paths: StatePaths, options: RunOptions, context:
 /** What the boundary is built from. */
 export interface BoundarySpec extends Place {
   readonly ports: readonly number[];
+  readonly wired: WiredPorts;
   readonly options: RunOptions;
   readonly policy: CompiledPolicy;
   readonly files: ProxyFiles;
@@ -59,9 +61,9 @@ export async function buildBoundary(
   spec: BoundarySpec,
   context: RunContext,
 ): Promise<{ fence: FencePart; proxy: ProxyPart }> {
-  const { names, slot, ports, directory, files, options, policy } = spec;
+  const { names, slot, ports, wired, directory, files, options, policy } = spec;
   await context.resources.add(await createLink(names, slot));
-  const fence = await raiseFence(names, slot, ports);
+  const fence = await raiseFence(names, slot, { ports, datagrams: wired.dns });
   await context.resources.add(fence);
   await files.writePolicy(policy.text);
   const proxy = await startProxyPart(directory, {
@@ -69,6 +71,8 @@ export async function buildBoundary(
     listen: [`${slot.proxy}:${proxyPort}`],
     principals: [{ name: options.id, source: `${slot.sandbox}/32` }],
     serviceListen: slot.proxy,
+    transparent: wired.transparent.map((port) => `${slot.proxy}:${port}`),
+    dnsListen: wired.dns.map((port) => `${slot.proxy}:${port}`),
     enforcement: 'fence',
   });
   await context.resources.add(proxy);

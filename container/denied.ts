@@ -37,7 +37,7 @@ export async function readDenied(file: string, run: string, span: AuditSpan): Pr
   // A smaller file is another one: it was rotated meanwhile.
   const from = size < span.command ? { start: 0, command: 0 } : span;
   const counts = new Map<string, number>();
-  const ofGate = new Set<string>();
+  const ofGate = new Set<unknown>();
   let [total, at] = [0, from.start];
   for await (const line of createInterface({ input: createReadStream(file, { start: from.start }) })) {
     const isGate = at < from.command;
@@ -45,9 +45,10 @@ export async function readDenied(file: string, run: string, span: AuditSpan): Pr
     if (!isGate && !line.includes('"deny"')) continue;
     const event = readLine(line);
     if (event.get('run') !== run) continue;
-    const tunnel = String(event.get('tunnel'));
+    // A denied name has none.
+    const tunnel = event.get('tunnel');
     if (isGate) ofGate.add(tunnel);
-    else if (isDenial(event) && !ofGate.has(tunnel)) {
+    else if (isDenial(event) && (tunnel === undefined || !ofGate.has(tunnel))) {
       total += 1;
       addTo(counts, event);
     }
@@ -55,9 +56,9 @@ export async function readDenied(file: string, run: string, span: AuditSpan): Pr
   return { total, most: mostOf(counts) };
 }
 
-/** A client has one decision line a verdict, so each denial is counted once. */
+/** A client has one decision line a verdict, so each denial is counted once; a name that DNS denied never became a client. */
 function isDenial(event: ReadonlyMap<string, unknown>): boolean {
-  return event.get('event') === 'decision' && event.get('verdict') === 'deny';
+  return event.get('event') !== 'close' && event.get('verdict') === 'deny';
 }
 
 function addTo(counts: Map<string, number>, event: ReadonlyMap<string, unknown>): void {

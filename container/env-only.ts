@@ -44,6 +44,8 @@ export async function runEnvOnly(options: RunOptions, context: RunContext): Prom
     listen: [`${address}:${port}`],
     principals: [{ name: options.id, source: '127.0.0.0/8' }],
     serviceListen: address,
+    transparent: [],
+    dnsListen: [],
     enforcement: 'env',
   });
   await context.resources.add(proxy);

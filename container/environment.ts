@@ -1,6 +1,7 @@
 // The command's environment: built from nothing, plus what was asked for by name. It passes values on and never reads process.env.
 import { RunRefused } from './refusal.ts';
 import { printable } from './names.ts';
+import type { Wiring } from './wiring.ts';
 
 /** Where the command finds the proxy, and who it is. */
 export interface EnvironmentSpec {
@@ -10,6 +11,7 @@ export interface EnvironmentSpec {
   readonly direct: readonly string[];
   /** `K` copies K from `caller`; `K=V` sets it. */
   readonly wanted: readonly string[];
+  readonly wiring: Wiring;
   readonly caller: Readonly<Record<string, string | undefined>>;
 }
 
@@ -37,13 +39,13 @@ export function sandboxEnvironment(spec: EnvironmentSpec): ReadonlyMap<string, s
     ...base,
     ...terminal(spec.caller),
     ...wantedVariables(spec.wanted, spec.caller),
-    ...proxyVariables(spec),
+    ...(spec.wiring === 'transparent' ? runVariable(spec) : proxyVariables(spec)),
   ]);
 }
 
 /** Proxy variables in both cases, Node's switch and the JVM's properties. curl reads only the lower-case http_proxy, others only upper case. */
 export function proxyVariables(
-  spec: Omit<EnvironmentSpec, 'wanted' | 'caller'>,
+  spec: Omit<EnvironmentSpec, 'wanted' | 'wiring' | 'caller'>,
 ): ReadonlyMap<string, string> {
   const url = `http://${spec.proxy.address}:${spec.proxy.port}`;
   const direct = ['localhost', '127.0.0.1', '::1', spec.proxy.address, ...spec.direct];
@@ -52,8 +54,11 @@ export function proxyVariables(
   both(variables, 'no_proxy', direct.join(','));
   variables.set('NODE_USE_ENV_PROXY', '1');
   variables.set('JAVA_TOOL_OPTIONS', javaOptions(spec.proxy, direct));
-  variables.set('SALLYPORT_RUN', spec.id);
-  return variables;
+  return new Map([...variables, ...runVariable(spec)]);
+}
+
+function runVariable({ id }: Pick<EnvironmentSpec, 'id'>): ReadonlyMap<string, string> {
+  return new Map([['SALLYPORT_RUN', id]]);
 }
 
 function both(variables: Map<string, string>, name: string, value: string): void {

@@ -26,9 +26,25 @@ export interface FencePart extends Resource {
   digest(): Promise<string>;
 }
 
+/** What the fence admits at the proxy's address. */
+export interface OpenPorts {
+  /** TCP. */
+  readonly ports: readonly number[];
+  /** UDP. */
+  readonly datagrams: readonly number[];
+}
+
 /** Checks, applies and reads back the rules of one run. Throws RunRefused (boundary) when any of it fails. */
-export async function raiseFence(names: RunNames, slot: Slot, ports: readonly number[]): Promise<FencePart> {
-  const sandbox = { name: names.id, interface: names.link, address: slot.sandbox, proxy: slot.proxy, ports };
+export async function raiseFence(names: RunNames, slot: Slot, open: OpenPorts): Promise<FencePart> {
+  const { ports, datagrams } = open;
+  const sandbox = {
+    name: names.id,
+    interface: names.link,
+    address: slot.sandbox,
+    proxy: slot.proxy,
+    ports,
+    ...(datagrams.length > 0 && { datagrams }),
+  };
   const spec: FenceSpec = { table: names.table, sandboxes: [sandbox], pool };
   const nft = createNft();
   await applyFence(nft, spec).catch((error: unknown) => {

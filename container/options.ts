@@ -13,6 +13,7 @@ import {
 } from './flag-values.ts';
 import { chooseRunId } from './names.ts';
 import { RunRefused } from './refusal.ts';
+import { readWiring, type Wiring } from './wiring.ts';
 
 /** Flags as commander gives them; see run-command.ts for their help. */
 export interface RunFlags {
@@ -29,6 +30,7 @@ export interface RunFlags {
   readonly resolver?: readonly string[];
   readonly audit?: string;
   readonly envOnly?: boolean;
+  readonly wiring?: string;
 }
 
 /** Who calls: the caller's environment and user. */
@@ -53,6 +55,7 @@ export interface RunOptions {
   readonly audit: string;
   readonly isJson: boolean;
   readonly isEnvOnly: boolean;
+  readonly wiring: Wiring;
   readonly command: readonly [string, ...string[]];
 }
 
@@ -72,6 +75,9 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
   if (flags.envOnly === true && flags.workspace !== undefined) {
     throw usage('--workspace needs a sandbox, and --env-only has none', 'leave out one of the two');
   }
+  const wiring = readWiring(flags.wiring ?? (flags.envOnly === true ? 'env' : 'both'));
+  if (flags.envOnly === true && wiring !== 'env')
+    throw usage(`--wiring ${wiring} needs a sandbox, and --env-only has none`, 'leave out one of the two');
   const services = (flags.service ?? []).map(readService);
   const hostPorts = (flags.hostPort ?? []).map((text) => readPort('--host-port', text));
   // The policy may bring more of both; what is wrong with the flags alone is said first.
@@ -93,6 +99,7 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
     audit: flags.audit === undefined ? join(state, 'audit', `${id}.jsonl`) : resolve(flags.audit),
     isJson: flags.json ?? false,
     isEnvOnly: flags.envOnly ?? false,
+    wiring,
     command: [program, ...args],
   };
 }

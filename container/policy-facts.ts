@@ -1,9 +1,11 @@
-// The two things the runner reads out of a compiled policy: its services, and one name to try at the launch gate. It decides nothing.
+// The few things the runner reads out of a compiled policy: its services, its ports, and one name to try at the launch gate. It decides nothing.
 import type { ServicePort } from './flag-values.ts';
 
 /** What a run needs to know of its policy. */
 export interface PolicyFacts {
   readonly services: readonly ServicePort[];
+  /** Every port on which a rule allows TLS. */
+  readonly ports: readonly number[];
   /** The first name that is allowed exactly, with its first port; null when only patterns or nothing is allowed. */
   readonly allowed: { readonly host: string; readonly port: number } | null;
 }
@@ -19,8 +21,15 @@ export function policyFacts(text: string): PolicyFacts {
       name: String(field(one, 'name')),
       port: Number(field(one, 'port')),
     })),
+    ports: [...new Set(list(document, 'allow').flatMap(portsOf))],
     allowed: rule === undefined ? null : { host: String(field(rule, 'host')), port: Number(port) },
   };
+}
+
+function portsOf(rule: unknown): readonly number[] {
+  if (field(rule, 'protocol') === 'http') return [];
+  const ports = list(rule, 'ports').map(Number);
+  return ports.length === 0 ? [443] : ports;
 }
 
 function isExact(rule: unknown): boolean {

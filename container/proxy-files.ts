@@ -8,7 +8,10 @@ import { RunRefused } from './refusal.ts';
 
 /** The part of the proxy's settings that follows from the options, and a way to replace the policy. */
 export interface ProxyFiles {
-  readonly config: Omit<ProxyConfig, 'listen' | 'principals' | 'serviceListen' | 'enforcement'>;
+  readonly config: Omit<
+    ProxyConfig,
+    'listen' | 'principals' | 'serviceListen' | 'transparent' | 'dnsListen' | 'enforcement'
+  >;
   /** Replaces the policy in one step; the proxy watches its directory. */
   writePolicy(text: string): Promise<void>;
 }

@@ -22,6 +22,8 @@ export interface ProxyConfig {
   readonly services: readonly string[];
   readonly hostPorts: readonly number[];
   readonly serviceListen: string;
+  readonly transparent: readonly string[];
+  readonly dnsListen: readonly string[];
   readonly resolver: readonly string[];
   readonly hosts?: string;
   readonly audit: string;

@@ -52,6 +52,10 @@ export function runCommand(caller: Caller): Command {
     )
     .option('--audit <file>', 'audit file (default: <state>/audit/<name>.jsonl; it stays after the run)')
     .option(
+      '--wiring <env|transparent|both>',
+      'how the command finds the proxy: by variables, by DNS and TLS ports that lead to it, or both (default: both)',
+    )
+    .option(
       '--json',
       'print one JSON object about the run as the last line of stderr, and no other line of ours',
     )
@@ -71,6 +75,7 @@ Examples:
   sallyport run --policy team.nix --workspace ~/project --timeout 3600 -- claude -p "fix the tests"
   sallyport run --service db=db.corp.example:5432 -- psql -h db
   sallyport run --service db=db.corp.example:5432@10.0.3.7 -- psql -h db
+  sallyport run --wiring transparent -- curl -sS https://api.github.com
   sallyport run --host-port 8080 -- curl http://host.sallyport:8080/
 
 The exit status is the command's own (128 + n when signal n ended it), except:

@@ -20,6 +20,7 @@ import type { Voice } from './report.ts';
 import type { Resources } from './resource.ts';
 import { prepareState, type StatePaths } from './state.ts';
 import { supervise, type Outcome } from './supervise.ts';
+import { wiredPorts } from './wiring.ts';
 import { checkWorkspace, isWritableBy } from './workspace.ts';
 
 /** uid and gid of the command. */
@@ -60,7 +61,9 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const facts = policyFacts(policy.text);
   const services = [...facts.services, ...options.services];
   const aliases = aliasesOf(services, options.hostPorts);
-  const ports = portsOf(services, options.hostPorts);
+  const named = portsOf(services, options.hostPorts);
+  const wired = wiredPorts(options.wiring, facts.ports, named);
+  const ports = [...named, ...wired.transparent, ...wired.dns];
 
   const paths = await prepareState(options.state);
   await sweepFirst(paths, context.voice);
@@ -70,12 +73,13 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     proxy: { address: slot.proxy, port: proxyPort },
     direct: aliases,
     wanted: options.wantedEnvironment,
+    wiring: options.wiring,
     caller: context.caller.environment,
   });
   const auditStart = await auditSize(options.audit);
   const files = await proxyFiles(directory, options, context.caller.uid);
   const { fence, proxy } = await buildBoundary(
-    { names, slot, ports, directory, files, options, policy },
+    { names, slot, ports, wired, directory, files, options, policy },
     context,
   );
   const doorway = {
@@ -89,7 +93,10 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   await leaveNote(directory, { slot: slot.number, ports, audit: auditFile });
   const place = { names, slot, ports, directory };
   const task = { place, doorway, fence, admin: proxy.admin, policy: policy.digest, audit: auditFile };
-  const [gate, note] = await Promise.all([recordGate({ ...task, occasion: 'launch' }), oldNodeNote()]);
+  const [gate, note] = await Promise.all([
+    recordGate({ ...task, occasion: 'launch' }),
+    options.wiring === 'env' ? oldNodeNote() : null,
+  ]);
   refuseUnlessPassed(gate.probes);
   const audit = { start: auditStart, command: await auditSize(options.audit) };
   const watch = await keepWatch({ names, fence, proxy }, context);
@@ -105,6 +112,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     command: options.command,
     environment,
     hosts: hostsOf(slot.proxy, aliases),
+    resolver: wired.dns.length > 0 ? slot.proxy : null,
     workspace,
     uid: agentId,
     gid: agentId,

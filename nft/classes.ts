@@ -25,7 +25,11 @@ export const dropClasses: readonly { readonly name: DropClass; readonly sentence
     sentence: 'any packet to an address where clouds serve instance metadata and credentials',
   },
   { name: 'multicast', sentence: 'any packet to a multicast or broadcast address' },
-  { name: 'dns', sentence: 'TCP or UDP to port 53 (DNS) or 853 (DNS over TLS or QUIC), wherever it goes' },
+  {
+    name: 'dns',
+    sentence:
+      'TCP or UDP to port 53 (DNS) or 853 (DNS over TLS or QUIC), wherever it goes but to the stub of the proxy',
+  },
   { name: 'icmp', sentence: 'any ICMP packet, wherever it goes' },
   { name: 'host', sentence: "any other packet to an address of this machine: a port other than the proxy's" },
   {

@@ -63,6 +63,7 @@ function rulesFrom(sandbox: Sandbox, pool: string): readonly ChainRule[] {
   return [
     ['prerouting', o.arrivesOn(sandbox.interface), o.jump(chain)],
     [chain, ...toProxy(sandbox), o.accept],
+    ...udpRules(sandbox, chain, toStub),
     ...drops(chain, [
       ['ipv6', o.isFamily('ipv6')],
       ['spoof', o.sourceIsNot(sandbox.address)],
@@ -87,11 +88,13 @@ function belts(sandbox: Sandbox): readonly ChainRule[] {
   const to = o.leavesOn(sandbox.interface);
   return [
     ['input', from, ...toProxy(sandbox), o.accept],
+    ...udpRules(sandbox, 'input', toStub, from),
     ['input', from, o.count('host'), o.drop],
     ['forward', from, o.count('forward'), o.drop],
     ['forward', to, o.count('forward'), o.drop],
     // Postrouting, not output: here the way out is final, also after another table's NAT.
     ['postrouting', to, ...fromProxy(sandbox), o.accept],
+    ...udpRules(sandbox, 'postrouting', fromStub, to),
     ['postrouting', to, o.count('inbound'), o.drop],
   ];
 }
@@ -103,3 +106,29 @@ function toProxy({ address, proxy, ports }: Sandbox): readonly o.Match[] {
 function fromProxy({ address, proxy, ports }: Sandbox): readonly o.Match[] {
   return [o.source(proxy), o.destination(address), o.port('tcp', 'sport', ports), o.opensNothing];
 }
+
+type UdpMatches = (sandbox: Sandbox, ports: readonly number[]) => readonly o.Match[];
+
+/** One rule, or none for a sandbox that has no UDP. */
+function udpRules(
+  sandbox: Sandbox,
+  chain: string,
+  matches: UdpMatches,
+  ...link: readonly o.Match[]
+): readonly ChainRule[] {
+  const { datagrams = [] } = sandbox;
+  return datagrams.length === 0 ? [] : [[chain, ...link, ...matches(sandbox, datagrams), o.accept]];
+}
+
+const toStub: UdpMatches = ({ address, proxy }, ports) => [
+  o.source(address),
+  o.destination(proxy),
+  o.port('udp', 'dport', ports),
+];
+
+/** UDP has no first packet to tell: whoever holds the stub's port on this machine may speak first. */
+const fromStub: UdpMatches = ({ address, proxy }, ports) => [
+  o.source(proxy),
+  o.destination(address),
+  o.port('udp', 'sport', ports),
+];

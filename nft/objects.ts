@@ -6,7 +6,12 @@ export type NftObject = Readonly<Record<string, Readonly<Record<string, unknown>
 
 type Key =
   | { readonly meta: { readonly key: 'iifname' | 'oifname' | 'nfproto' | 'l4proto' } }
-  | { readonly payload: { readonly protocol: 'ether' | 'arp' | 'ip' | 'tcp' | 'th'; readonly field: string } }
+  | {
+      readonly payload: {
+        readonly protocol: 'ether' | 'arp' | 'ip' | 'tcp' | 'th' | 'udp';
+        readonly field: string;
+      };
+    }
   | { readonly fib: { readonly result: 'type'; readonly flags: readonly ['daddr'] } };
 type MaskedKey = { readonly '&': readonly [Key, readonly string[]] };
 type Scalar = string | number | { readonly prefix: Prefix };
@@ -87,9 +92,12 @@ export const arp = (field: 'saddr ip' | 'daddr ip', op: '==' | '!=', wanted: str
 export const destinationIs = (...types: readonly ('local' | 'broadcast' | 'multicast')[]): Match =>
   match('==', { fib: { result: 'type', flags: ['daddr'] } }, oneOf(types));
 
-/** A port of TCP, or with `th` of whatever transport an earlier match has settled. */
-export const port = (protocol: 'tcp' | 'th', field: 'sport' | 'dport', ports: readonly number[]): Match =>
-  match('==', { payload: { protocol, field } }, oneOf(ports.toSorted((a, b) => a - b)));
+/** A port of TCP or UDP, or with `th` of whatever transport an earlier match has settled. */
+export const port = (
+  protocol: 'tcp' | 'th' | 'udp',
+  field: 'sport' | 'dport',
+  ports: readonly number[],
+): Match => match('==', { payload: { protocol, field } }, oneOf(ports.toSorted((a, b) => a - b)));
 
 /** Not the first packet of a new TCP connection: SYN without ACK (RFC 9293 §3.5). */
 export const opensNothing: Match = match(

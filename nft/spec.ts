@@ -23,6 +23,8 @@ export interface Sandbox {
   readonly proxy: string;
   /** TCP ports of the proxy and of its service listeners; never empty. */
   readonly ports: readonly number[];
+  /** UDP ports of the proxy's address, such as 53 for its DNS stub; absent: no UDP at all. */
+  readonly datagrams?: readonly number[];
 }
 
 /** Where a network's proxy is: on this machine, behind one port of the bridge, or not to be found (then nobody gets anywhere). */
@@ -54,7 +56,7 @@ export interface FenceSpec {
 }
 
 const specKeys = ['table', 'sandboxes', 'networks', 'pool'];
-const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports'];
+const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'datagrams'];
 const networkKeys = ['name', 'interface', 'subnet', 'proxy', 'ports', 'members', 'door'];
 const tableName = /^sallyport(_[a-zA-Z0-9_-]{1,48})?$/;
 const sandboxName = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}$/;
@@ -175,6 +177,9 @@ function readSandbox(value: unknown, where: string, report: Report): Sandbox | u
     address: readAddress(fields, 'address', where, report),
     proxy: readAddress(fields, 'proxy', where, report),
     ports: readPorts(fields['ports'], `${where}.ports`, report),
+    ...(fields['datagrams'] !== undefined && {
+      datagrams: readPorts(fields['datagrams'], `${where}.datagrams`, report),
+    }),
   };
   checkNames(sandbox, where, report);
   if (sandbox.address === sandbox.proxy)

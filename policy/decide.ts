@@ -46,7 +46,8 @@ export function isGrant(leave: Grant): boolean {
 /** Gate 1: the name, before any look-up. */
 export function decide(policy: Policy, request: EgressRequest): Decision {
   const { target, mode, principal } = request;
-  if (target.kind === 'malformed') return deny(policy, request, 'request_malformed', null, target.problem);
+  if (target.kind === 'malformed')
+    return deny(policy, request, target.reason ?? 'request_malformed', null, target.problem);
   if (principal === undefined) return deny(policy, request, 'principal_unknown', null);
   const denied = target.kind === 'name' ? policy.deny.find(target.host) : undefined;
   if (denied !== undefined) return deny(policy, request, 'rule_denied', denied);
@@ -55,7 +56,7 @@ export function decide(policy: Policy, request: EgressRequest): Decision {
   const rule = policy.allow.find(target.host);
   if (rule === undefined) return deny(policy, request, 'no_rule_matched', null);
   if (!rule.ports.has(target.port)) return deny(policy, request, 'port_not_allowed', rule, portsOf(rule));
-  // A CONNECT tunnel is opaque after its first bytes: plain HTTP in it could name any Host.
+  // A tunnel is opaque after its first bytes: plain HTTP in it could name any Host.
   if (rule.protocol !== (mode === 'http' ? 'http' : 'tls'))
     return deny(
       policy,

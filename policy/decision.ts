@@ -4,7 +4,7 @@ import type { Reason, Verdict } from './reasons.ts';
 import type { Target } from './target.ts';
 
 /** The door the client came through; each carries certain protocols only. */
-export type Mode = 'connect' | 'socks5' | 'http' | 'service';
+export type Mode = 'connect' | 'socks5' | 'http' | 'service' | 'transparent';
 
 /** Who asks: bound by the kernel to an interface and a source address, never by what the client says. */
 export interface Principal {

@@ -27,4 +27,5 @@ export {
 } from './reasons.ts';
 export { parseServiceFlag, targetOf, withServices } from './services.ts';
 export { parsePort, parseTarget, type Target } from './target.ts';
+export { targetOfHello, targetOfName } from './bare-name.ts';
 export { runPolicyTests, type TestFailure } from './policy-tests.ts';

@@ -18,7 +18,17 @@ export type Target =
       readonly help: string;
       /** The canonical `host:port` inside a URL, for a hint only. */
       readonly meant?: string;
+      /** Why, when the first bytes of a connection were to say what it asks for and did not; absent is `request_malformed`. */
+      readonly reason?: UnnamedReason;
     };
+
+/** Why a connection whose hello is its request asks for nothing. */
+export type UnnamedReason =
+  | 'server_name_missing'
+  | 'ech_refused'
+  | 'not_tls'
+  | 'hello_malformed'
+  | 'hello_timeout';
 
 const maxAuthorityLength = 300;
 

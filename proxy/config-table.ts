@@ -67,6 +67,18 @@ export const settingTable: SettingTable = {
     null,
     'address on which each service gets its own port',
   ),
+  transparent: setting(
+    'transparent',
+    list(endpoint),
+    [],
+    'where clients that know no proxy speak TLS at once; the server name is the request',
+  ),
+  dnsListen: setting(
+    'dns-listen',
+    list(endpoint),
+    [],
+    'where DNS is answered: an allowed name with this very address, every other with NXDOMAIN; nobody is asked',
+  ),
   resolver: setting('resolver', list(endpoint), [], 'DNS server; none means those of /etc/resolv.conf'),
   hosts: setting('hosts', orNone(path), '/etc/hosts', 'hosts file, asked before DNS'),
   parent: {

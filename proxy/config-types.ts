@@ -33,6 +33,10 @@ export interface ProxySettings {
   readonly principals: readonly PrincipalBinding[];
   readonly services: readonly RunService[];
   readonly serviceListen: string | null;
+  /** Where clients speak TLS at once. */
+  readonly transparent: readonly string[];
+  /** Where names are answered with the address itself, over UDP and TCP. */
+  readonly dnsListen: readonly string[];
   /** `ip:port`; empty means the servers of /etc/resolv.conf. */
   readonly resolver: readonly string[];
   readonly hosts: string | null;

@@ -1,9 +1,10 @@
 // Puts the settings of a proxy together and judges them as a whole. Each one by itself is read by config-readers.ts.
 import { parseServiceFlag, type RunService } from '../policy/index.ts';
-import { isWildcard } from './config-network.ts';
+import { isWildcard, splitEndpoint } from './config-network.ts';
 import { ConfigError, type ConfigProblem, type Given, readTold } from './config-sources.ts';
 import type { Told } from './config-table.ts';
 import type { ProxySettings } from './config-types.ts';
+import { formatEndpoint } from './endpoint.ts';
 
 export { ConfigError, type Given } from './config-sources.ts';
 export type { Enforcement, PrincipalBinding, ProxySettings } from './config-types.ts';
@@ -17,6 +18,7 @@ export function loadSettings(given: Given): ProxySettings {
     ...wildcardProblems(told),
     ...serviceProblems(told),
     ...parentProblems(told),
+    ...dnsProblems(told),
   ];
   if (policy === null || problems.length > 0) throw new ConfigError(problems);
   return { ...rest, policy, services: [...rest.services, ...hostPorts.map(hostService)] };
@@ -27,11 +29,18 @@ function policyProblems(policy: string | null): ConfigProblem[] {
   return [{ message: 'no policy was given', help: 'give --policy FILE; a file with `{}` denies everything' }];
 }
 
-function wildcardProblems({ allowWildcard, listen, serviceListen, metrics }: Told): ConfigProblem[] {
+function wildcardProblems({
+  allowWildcard,
+  listen,
+  serviceListen,
+  metrics,
+  transparent,
+}: Told): ConfigProblem[] {
   if (allowWildcard) return [];
-  const asked = [...listen, ...[serviceListen, metrics].filter((one) => one !== null)].filter(isWildcard);
-  return asked.map((one) => ({
-    message: `\`${one}\` would listen on every network of this machine`,
+  const one = [serviceListen, metrics].filter((at) => at !== null);
+  const asked = [...listen, ...transparent, ...one].filter(isWildcard);
+  return asked.map((at) => ({
+    message: `\`${at}\` would listen on every network of this machine`,
     help: 'name one address; if every network is meant, add --allow-wildcard-bind',
   }));
 }
@@ -46,6 +55,27 @@ function parentProblems({ parent, parentResolvesNames }: Told): ConfigProblem[] 
   if (parent !== null || !parentResolvesNames) return [];
   return [
     { message: 'there is no parent that could resolve names', help: 'give --parent too, or leave it out' },
+  ];
+}
+
+/** What is answered is the address that was asked, so it must be one; and a name that leads to a closed port helps nobody. */
+function dnsProblems({ dnsListen, transparent, workers }: Told): ConfigProblem[] {
+  const addresses = new Set(transparent.map((at) => splitEndpoint(at).host));
+  const wide = dnsListen.filter(isWildcard).map((at) => ({
+    message: `\`${at}\` is no address to answer with`,
+    help: 'give --dns-listen one address of this machine',
+  }));
+  const alone = dnsListen.filter((at) => !isWildcard(at) && !addresses.has(splitEndpoint(at).host));
+  const many = dnsListen.length > 0 && workers !== 1;
+  return [
+    ...(many
+      ? [{ message: 'DNS is answered by one process only', help: 'give --workers 1, or no --dns-listen' }]
+      : []),
+    ...wide,
+    ...alone.map((at) => ({
+      message: `names would lead to \`${at}\`, and nothing is served at that address`,
+      help: `add --transparent ${formatEndpoint(splitEndpoint(at).host, 443)}`,
+    })),
   ];
 }
 

@@ -14,6 +14,14 @@ export interface LimitsOptions {
   readonly now: () => number;
 }
 
+/** No bound at all, for whoever counts one thing only. */
+export const endless = {
+  maxTunnels: Number.MAX_SAFE_INTEGER,
+  maxTunnelsPerPrincipal: Number.MAX_SAFE_INTEGER,
+  maxConnectionsPerSecond: Number.MAX_SAFE_INTEGER,
+  burst: Number.MAX_SAFE_INTEGER,
+} as const;
+
 /** release() gives the place back once, however often it is called. */
 export type Acquired =
   | { readonly ok: true; release(): void }

@@ -6,6 +6,7 @@ import type { ProxySettings } from './config.ts';
 import { doorOf, type Place } from './listeners/index.ts';
 import { bindPrincipals, type PrincipalOf } from './principal.ts';
 import { serve } from './serve.ts';
+import { openStub } from './steer/index.ts';
 import type { Deps } from './types.ts';
 
 export { type Place, placesOf } from './listeners/index.ts';
@@ -24,6 +25,7 @@ export async function openPorts(places: readonly Place[], deps: Deps): Promise<r
   const open: OpenPort[] = [];
   try {
     for (const place of places) open.push(await openPort(place, principalOf, deps));
+    for (const at of deps.settings.dnsListen) open.push(await openNames(at, principalOf, deps));
     return open;
   } catch (error) {
     for (const port of open) port.close();
@@ -46,6 +48,13 @@ async function openPort(place: Place, principalOf: PrincipalOf, deps: Deps): Pro
       throw cannotListen(endpoint, cause);
     });
   return { ...listener, name };
+}
+
+async function openNames(at: string, principalOf: PrincipalOf, deps: Deps): Promise<OpenPort> {
+  const stub = await openStub(at, principalOf, deps).catch((cause: unknown) => {
+    throw cannotListen(parseEndpoint(at), cause);
+  });
+  return { ...stub, name: 'dns' };
 }
 
 /** Throws Error with help. */

@@ -28,6 +28,8 @@ export interface RunSpec {
   readonly command: readonly [string, ...string[]];
   readonly environment: ReadonlyMap<string, string>;
   readonly hosts: readonly HostAlias[];
+  /** Address that answers DNS; null: nobody does, and no name is looked up. */
+  readonly resolver: string | null;
   /** Host directory to be writable at /workspace; null: an empty one that lives as long as the run. */
   readonly workspace: Workspace | null;
   readonly uid: number;

@@ -110,9 +110,9 @@ async function writeEtc(directory: string, spec: RunSpec): Promise<void> {
     passwd: `root:x:0:0::/:/usr/sbin/nologin\nagent:x:${spec.uid}:${spec.gid}::/home/agent:/bin/sh\n`,
     group: `root:x:0:\nagent:x:${spec.gid}:\n`,
     hosts: `127.0.0.1 localhost sandbox\n${hosts}`,
-    'resolv.conf': '',
-    'nsswitch.conf':
-      'passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\nprotocols: files\n',
+    'resolv.conf':
+      spec.resolver === null ? '' : `nameserver ${spec.resolver}\noptions timeout:2 attempts:2\n`,
+    'nsswitch.conf': `passwd: files\ngroup: files\nshadow: files\nhosts: files${spec.resolver === null ? '' : ' dns'}\nservices: files\nprotocols: files\n`,
   };
   for (const [name, text] of Object.entries(files))
     await writeFile(join(directory, name), text, { mode: 0o644 });

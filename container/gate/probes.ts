@@ -106,15 +106,12 @@ function outward({ slot, ports }: Place, listener: number): readonly ProbeRow[] 
     ['dns-tcp', 'DNS over TCP', 'dns', tcp(elsewhere, 53)],
     ['dns-dot', 'DNS over TLS', 'dns', tcp(elsewhere, 853)],
     ['dns-doq', 'DNS over QUIC', 'dns', udp(elsewhere, 853)],
-    ['dns-proxy-udp', "DNS over UDP to the proxy's address", 'dns', udp(slot.proxy, 53)],
-    // Unless a service of the run is there.
+    // Unless the stub of the proxy, or a service of the run, is there.
     ...[53]
       .filter((one) => !ports.includes(one))
-      .map((one): ProbeRow => [
-        'dns-proxy-tcp',
-        "DNS over TCP to the proxy's address",
-        'dns',
-        tcp(slot.proxy, one),
+      .flatMap((one): readonly ProbeRow[] => [
+        ['dns-proxy-udp', "DNS over UDP to the proxy's address", 'dns', udp(slot.proxy, one)],
+        ['dns-proxy-tcp', "DNS over TCP to the proxy's address", 'dns', tcp(slot.proxy, one)],
       ]),
     ['dns-lateral', 'DNS to another sandbox', 'dns', udp(next.sandbox, 53)],
     ['udp-quic', 'QUIC', 'udp', udp(elsewhere, 443)],

@@ -45,7 +45,7 @@ export async function startAgent(world: World, origin: Origin): Promise<Agent> {
       await origin.settle();
       const decisions = auditLines(audit)
         .slice(before.audit)
-        .filter((line) => line.event === 'decision');
+        .filter((line) => line.event === 'decision' || line.event === 'name');
       const last = decisions.findLast((line) => line.verdict === 'deny') ?? decisions.at(-1) ?? noLine;
       const { reason = '', rule } = last;
       return {

@@ -33,6 +33,15 @@ export const steps: readonly Step[] = [
       ),
   },
   {
+    says: 'the same by a program that knows no proxy',
+    command: `curl -sS --noproxy '*' --max-time 10 https://api.anthropic.com/v1/models`,
+    expected: (e) =>
+      when(
+        e.status === 0 && e.output.includes('"host":"api.anthropic.com"') && e.reason === 'rule_matched',
+        `led by DNS and its server name: ${e.reason}`,
+      ),
+  },
+  {
     says: 'git clone from an allowed host',
     command: 'git clone -q https://github.com/demo/project.git && git -C project log --oneline | cat',
     expected: (e) =>
@@ -104,14 +113,18 @@ export const steps: readonly Step[] = [
     expected: (e) => when(e.status !== 0 && e.outside.length === 0, 'no route out of the sandbox'),
   },
   {
-    says: 'UDP 53 on the one link there is',
-    command: 'echo leak | nc -u -w1 PROXY 53',
+    says: 'UDP on the one link there is',
+    command: 'echo leak | nc -u -w1 PROXY 853',
     expected: (e) => when(rose(e, 'dns') && e.outside.length === 0, `dropped by the kernel: ${counts(e)}`),
   },
   {
-    says: 'look up a name',
+    says: 'look up a name no rule names',
     command: 'getent hosts secret.evil.example',
-    expected: (e) => when(e.status !== 0 && e.outside.length === 0, 'no resolver; no packet left'),
+    expected: (e) =>
+      when(
+        e.status !== 0 && e.reason === 'no_rule_matched' && e.outside.length === 0,
+        'no such name, and no packet left: no_rule_matched',
+      ),
   },
   {
     says: 'another port of this machine',

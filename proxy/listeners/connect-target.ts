@@ -1,46 +1,16 @@
-// What a request head asks for, and with which HTTP status it is turned away when it asks for nothing we serve. Opens nothing.
+// What the head of a CONNECT request asks for. Opens nothing.
 import { parseTarget, type Target } from '../../policy/index.ts';
 import { isSameTarget, malformed, readAuthority } from './authority.ts';
 import { valuesOf } from './http-fields.ts';
-import type { HttpFault } from './http-refusal.ts';
+import { headFault, type Asked } from './head-fault.ts';
 import type { ReadHead } from './read-head.ts';
 import type { Field, RequestHead } from './request-head.ts';
-
-/** A target, and what the answer must carry besides the refusal when the head itself was at fault. */
-export interface Asked {
-  readonly target: Target;
-  readonly answer?: HttpFault;
-}
-
-const faults = {
-  timeout: { status: 408, statusText: 'Request Timeout' },
-  tooLarge: { status: 431, statusText: 'Request Header Fields Too Large' },
-} as const satisfies Record<string, HttpFault>;
 
 const sendConnect = 'send `CONNECT host:port HTTP/1.1` and an empty line';
 
 /** Reads a head that came, or names what is wrong with one that did not. */
 export function askedBy(read: Exclude<ReadHead, { kind: 'gone' }>): Asked {
-  switch (read.kind) {
-    case 'complete':
-      return askedByHead(read.head);
-    case 'malformed':
-      return { target: malformed(read.problem, sendConnect) };
-    case 'timeout':
-      return {
-        target: malformed('no complete request head came in time', sendConnect),
-        answer: faults.timeout,
-      };
-    case 'too_large':
-      return {
-        target: malformed('the request head is too large', 'send fewer header fields'),
-        answer: faults.tooLarge,
-      };
-    case 'stopped':
-      return { target: malformed('the proxy stopped reading', sendConnect) };
-    default:
-      return read satisfies never;
-  }
+  return read.kind === 'complete' ? askedByHead(read.head) : headFault(read, sendConnect);
 }
 
 /** What a CONNECT asks for. */

@@ -2,7 +2,7 @@
 // from the head but the authority: no header field of a client's changes who it is or what it may do.
 import type { Conn } from '../conn/index.ts';
 import type { Arrival, Inbound } from '../types.ts';
-import type { Asked } from './connect-target.ts';
+import type { Asked } from './head-fault.ts';
 import { httpRefusal } from './http-refusal.ts';
 
 const established = 'HTTP/1.1 200 Connection established\r\n\r\n';

@@ -1,9 +1,10 @@
 // What the head of a plain-HTTP request asks for, in parts that a new head can be built from; or why it is refused. Pure: opens nothing.
-// Only the absolute form is served (RFC 9112 §3.2.2), and only what every reader would read alike.
+// The proxy port takes the absolute form (RFC 9112 §3.2.2), the transparent one the origin form; both only what every reader would read alike.
 import type { Target } from '../../policy/index.ts';
 import { malformed, readAuthority, isSameTarget } from './authority.ts';
 import { endToEnd, listOf, valuesOf } from './http-fields.ts';
 import { framingOf, type Framing } from './http-framing.ts';
+import type { Asked } from './head-fault.ts';
 import type { RequestHead } from './request-head.ts';
 
 /** One request, ready to be written anew. */
@@ -25,19 +26,34 @@ export interface HttpRequest {
 }
 
 /** `request` is there when the head is one that can be served. */
-export interface HttpAsked {
-  readonly target: Target;
+export interface HttpAsked extends Asked {
   readonly request?: HttpRequest;
 }
 
 const httpPort = 80;
+export const originHelp = 'send `GET /path HTTP/1.1` with one Host, which names this port unless it is 80';
 const help =
   'send `GET http://host/path HTTP/1.1` with one Host that is the same; for https URLs send CONNECT';
 
+/** What a client of the proxy port asks for: its request line names host and port. */
 export function httpAskedBy(head: RequestHead): HttpAsked {
   const [, authority, path] = /^http:\/\/([^/?#]*)([^#]*)$/iu.exec(head.target) ?? [];
   if (authority === undefined || path === undefined) return { target: notAbsolute(head.target) };
-  const target = readAuthority(Buffer.from(authority, 'latin1').toString(), httpPort);
+  return askedFor(head, readAuthority(Buffer.from(authority, 'latin1').toString(), httpPort), path);
+}
+
+/** What a client asks for that takes the proxy for the origin itself: its Host names the host, and the port is the one it came to. */
+export function originAskedBy(head: RequestHead, port: number): HttpAsked {
+  if (!/^\/[^#]*$/u.test(head.target)) {
+    return { target: malformed('the request line has no path', originHelp) };
+  }
+  const [host = ''] = valuesOf(head.fields, 'host');
+  const target = readAuthority(Buffer.from(host, 'latin1').toString(), httpPort);
+  if (target.kind === 'malformed' || target.port === port) return askedFor(head, target, head.target);
+  return { target: malformed('the Host field names another port than this one', originHelp, hostOf(target)) };
+}
+
+function askedFor(head: RequestHead, target: Target, path: string): HttpAsked {
   if (target.kind === 'malformed') return { target };
   const framing = framingOf(head);
   const problem = headProblem(head, path, target) ?? ('problem' in framing ? framing.problem : undefined);

@@ -10,7 +10,7 @@ import type { HttpAsked } from './http-target.ts';
 export function httpInbound(
   client: Conn,
   { principal }: Pick<Arrival, 'principal'>,
-  { target, request }: HttpAsked,
+  { target, request, answer }: HttpAsked,
   next: Door,
 ): Inbound {
   const state: ExchangeState = { isAnswered: false, isReusable: false };
@@ -21,7 +21,7 @@ export function httpInbound(
     accept() {},
     refuse(why) {
       if (state.isAnswered) client.reset();
-      else client.end(httpRefusal(why));
+      else client.end(httpRefusal(why, answer));
       state.isAnswered = true;
     },
     ...(request === undefined ? {} : { exchange: (over) => startExchange(client, request, state, over) }),

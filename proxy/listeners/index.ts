@@ -5,6 +5,7 @@ import { formatEndpoint } from '../endpoint.ts';
 import type { Deps, Door } from '../types.ts';
 import { proxyDoor } from './proxy-port.ts';
 import { serviceDoor } from './service.ts';
+import { transparentDoor } from './transparent.ts';
 
 /** What a service's door must know of it. */
 export type NamedPlace = Pick<ServiceDocument, 'name' | 'host' | 'port'>;
@@ -16,12 +17,17 @@ export interface Place {
   readonly at: string;
   /** As it was when the ports were chosen; null is where requests name their own target. */
   readonly service: NamedPlace | null;
+  /** The client speaks TLS at once. */
+  readonly isTransparent?: boolean;
   /** A descriptor that listens there already. */
   readonly fd?: number;
 }
 
-/** The places of `settings`: one per `listen`, and one per service of the policy when there is an address for them. */
-export function placesOf({ listen, serviceListen }: ProxySettings, policy: Policy): readonly Place[] {
+/** The places of `settings`: one per `listen` and `transparent`, and one per service of the policy when there is an address for them. */
+export function placesOf(
+  { listen, serviceListen, transparent }: ProxySettings,
+  policy: Policy,
+): readonly Place[] {
   return [
     ...listen.map((at) => ({ name: 'connect', at, service: null })),
     ...servicePorts(serviceListen, [...policy.services.values()]).map(({ at, service }) => ({
@@ -29,12 +35,17 @@ export function placesOf({ listen, serviceListen }: ProxySettings, policy: Polic
       at,
       service,
     })),
+    ...transparent.map((at) => ({ name: 'transparent', at, service: null, isTransparent: true })),
   ];
 }
 
 /** The door behind a place. */
-export function doorOf({ service }: Place, deps: Pick<Deps, 'settings' | 'waiting' | 'policyStore'>): Door {
-  return service === null ? proxyDoor(deps) : serviceDoor(service, () => deps.policyStore.current);
+export function doorOf(
+  { service, isTransparent }: Place,
+  deps: Pick<Deps, 'settings' | 'waiting' | 'policyStore'>,
+): Door {
+  if (service !== null) return serviceDoor(service, () => deps.policyStore.current);
+  return isTransparent === true ? transparentDoor(deps) : proxyDoor(deps);
 }
 
 function servicePorts(

@@ -1,5 +1,5 @@
 // Turns an event into the plain record that is written: known fields only, capped, nothing that could break a line or a terminal.
-import type { CloseEvent, DecisionEvent } from './index.ts';
+import type { CloseEvent, DecisionEvent, NameEvent } from './index.ts';
 
 const maxText = 512;
 const maxAddresses = 64;
@@ -45,6 +45,25 @@ export function closeRecord(event: CloseEvent): Record<string, unknown> {
     down: event.down,
     ms: { total: micro(total), resolve: micro(resolve), dial: micro(dial), hello: micro(hello) },
     policy: cleanText(event.policy),
+  };
+}
+
+/** The record of a denied name. */
+export function nameRecord(event: NameEvent): Record<string, unknown> {
+  return {
+    event: event.event,
+    time: cleanText(event.time),
+    run: cleanOrNull(event.run),
+    principal: cleanText(event.principal),
+    peer: cleanText(event.peer),
+    listener: cleanText(event.listener),
+    host: cleanText(event.host),
+    verdict: event.verdict,
+    reason: event.reason,
+    rule: cleanOrNull(event.rule),
+    group: cleanOrNull(event.group),
+    policy: cleanText(event.policy),
+    detail: cleanOrNull(event.detail),
   };
 }
 

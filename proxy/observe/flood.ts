@@ -1,9 +1,9 @@
-// Keeps a flood of clients that got nothing out of the audit file: a few a second are put on record, the rest are counted.
-// Decides nothing about a client, and never holds back an allow or a verdict of the policy.
-import type { CloseEvent, DecisionEvent } from './index.ts';
+// Keeps a flood of clients that got nothing out of the audit file, and of names: a few a second are put on record, the rest are counted.
+// Decides nothing about a client, and never holds back an allow or a verdict on a client.
+import type { CloseEvent, DecisionEvent, NameEvent } from './index.ts';
 
-/** Why a client may be left out of the record: the `kind` label. */
-export const floodKinds = ['limit_rate', 'client_gone'] as const;
+/** Why a client or a name may be left out of the record: the `kind` label. */
+export const floodKinds = ['limit_rate', 'client_gone', 'name_denied'] as const;
 
 export type FloodKind = (typeof floodKinds)[number];
 
@@ -13,13 +13,20 @@ const rates: Readonly<Record<FloodKind, { readonly perSecond: number; readonly b
   limit_rate: { perSecond: 10, burst: 10 },
   // It left before it asked for anything, as a health check does.
   client_gone: { perSecond: 100, burst: 1000 },
+  // A name that is asked for costs the asker one packet.
+  name_denied: { perSecond: 10, burst: 100 },
 };
+
+/** A look-up is several questions: for both families, again over TCP, by every library on its own. */
+const sameNameMs = 2000;
 
 export interface FloodGate {
   /** The event as it is to be written; undefined: this client is counted and stays off the record, with its close. */
   decision(event: DecisionEvent): DecisionEvent | undefined;
   /** False when the client is off the record. */
   closes(event: CloseEvent): boolean;
+  /** The event as it is to be written; undefined: it was told a moment ago, or is counted only. */
+  name(event: NameEvent): NameEvent | undefined;
 }
 
 interface Account {
@@ -36,6 +43,8 @@ export function createFloodGate(now: () => number, onUnrecorded: (kind: FloodKin
   const accounts = new Map<string, Account>();
   /** Tunnels whose decision was left out, until their close. */
   const silent = new Set<string>();
+  /** When each name was told last. */
+  const told = new Map<string, number>();
   const enter = (kind: FloodKind, principal: string | null): Account | undefined => {
     const account = accountOf(accounts, `${kind} ${principal ?? ''}`, kind, now());
     if (account.places >= 1) {
@@ -58,11 +67,21 @@ export function createFloodGate(now: () => number, onUnrecorded: (kind: FloodKin
       const leftUnasked = event.cause === 'client_gone' && event.verdict === null && event.host === '';
       return !leftUnasked || enter('client_gone', event.principal) !== undefined;
     },
+    name(event) {
+      const key = `${event.principal} ${event.reason} ${event.host}`;
+      const before = told.get(key);
+      if (before !== undefined && now() - before < sameNameMs) return undefined;
+      const account = enter('name_denied', event.principal);
+      if (account === undefined) return undefined;
+      if (told.size >= maxAccounts) told.clear();
+      told.set(key, now());
+      return withCount(event, account);
+    },
   };
 }
 
 /** The first one that is put on record again says how many were not. */
-function withCount(event: DecisionEvent, account: Account): DecisionEvent {
+function withCount<Event extends DecisionEvent | NameEvent>(event: Event, account: Account): Event {
   const { unrecorded } = account;
   account.unrecorded = 0;
   if (unrecorded === 0) return event;

@@ -1,6 +1,7 @@
 // The door for facts: what the proxy tells the world about each client, and who is told. It decides nothing about a client.
 import type { FailureCode, Mode, Reason, Verdict } from '../../policy/index.ts';
 import type { Stage } from '../errors.ts';
+import type { DnsAnswer } from '../steer/answer.ts';
 
 export { type Audit, type AuditState, AuditUnavailable, createAudit } from './audit.ts';
 export { mergeMetrics, type MetricsJson, withoutGauges } from './merge-metrics.ts';
@@ -87,12 +88,34 @@ export interface CloseEvent {
   readonly policy: string;
 }
 
+/** A name that the DNS stub denied. It is no client: nothing was opened, and there is no close. */
+export interface NameEvent {
+  readonly event: 'name';
+  readonly time: string;
+  readonly run: string | null;
+  readonly principal: string;
+  readonly peer: string;
+  readonly listener: string;
+  /** As far as it can be shown. */
+  readonly host: string;
+  readonly verdict: 'deny';
+  readonly reason: Reason;
+  readonly rule: string | null;
+  readonly group: string | null;
+  readonly policy: string;
+  readonly detail: string | null;
+}
+
 /** Everybody who wants to know. Only decided() can say no. */
 export interface Observe {
   /** Resolves once it is on record; rejects with AuditUnavailable when it cannot be: then nothing may be sent to the destination. */
   decided(event: DecisionEvent): Promise<void>;
   /** Never throws: a line that cannot be written now is kept, up to a bound, and counted when it is lost. */
   closed(event: CloseEvent): void;
+  /** Never throws; a name that was told a moment ago is not told again, and a flood of names is counted. */
+  named(event: NameEvent): void;
+  /** How the DNS stub ended a query. */
+  answered(answer: DnsAnswer): void;
   stage(stage: Stage, seconds: number): void;
   /** Payload bytes that went across since the last call. One function for all tunnels, bound. */
   readonly crossed: (up: number, down: number) => void;

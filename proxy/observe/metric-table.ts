@@ -2,6 +2,7 @@
 import { failureCodes, type Mode, reasons } from '../../policy/index.ts';
 import type { Enforcement } from '../config-types.ts';
 import type { Stage } from '../errors.ts';
+import { dnsAnswers } from '../steer/answer.ts';
 import { floodKinds } from './flood.ts';
 
 /** One metric. `labels` lists each label's closed set; the word `any` marks a value that changes but is one series at a time. */
@@ -15,10 +16,13 @@ export interface MetricRow {
 }
 
 /** Modes a client can ask in: the `mode` label. */
-export const modes = keys({ connect: true, socks5: true, http: true, service: true } satisfies Record<
-  Mode,
-  true
->);
+export const modes = keys({
+  connect: true,
+  socks5: true,
+  http: true,
+  service: true,
+  transparent: true,
+} satisfies Record<Mode, true>);
 
 /** Steps of a tunnel's life: the `stage` label. */
 export const stages = keys({
@@ -113,9 +117,17 @@ export const metricTable: readonly MetricRow[] = [
   metric(
     'sallyport_clients_unrecorded_total',
     'counter',
-    'Clients in a flood that the audit has no line of: above the connection rate, or gone before they asked.',
+    'Clients and names in a flood that the audit has no line of: above the connection rate, gone before they asked, or denied names.',
     {
       kind: floodKinds,
+    },
+  ),
+  metric(
+    'sallyport_dns_answers_total',
+    'counter',
+    'Questions to the DNS stub, by how it ended them; it asks nobody itself.',
+    {
+      answer: dnsAnswers,
     },
   ),
   metric('sallyport_tunnels_open', 'gauge', 'Tunnels that carry bytes now.'),

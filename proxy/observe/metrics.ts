@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { type FailureCode, failureCodes, type Mode, type Reason, reasons } from '../../policy/index.ts';
 import type { Enforcement } from '../config-types.ts';
 import type { Stage } from '../errors.ts';
+import { type DnsAnswer, dnsAnswers } from '../steer/answer.ts';
 import type { AuditState } from './audit-sink.ts';
 import { countFence, countGate } from './fence-metrics.ts';
 import { type FloodKind, floodKinds } from './flood.ts';
@@ -56,6 +57,7 @@ export interface Metrics {
   decision(reason: Reason, mode: Mode): void;
   failure(code: FailureCode): void;
   unrecorded(kind: FloodKind): void;
+  answered(answer: DnsAnswer): void;
   stage(stage: Stage, seconds: number): void;
   bytes(direction: 'up' | 'down', count: number): void;
   tunnelOpened(): void;
@@ -82,6 +84,7 @@ export function createMetrics(sources: MetricSources): Metrics {
     failureCodes.map((row) => row.name),
   );
   const unrecorded = children(counter(registry, 'sallyport_clients_unrecorded_total'), 'kind', floodKinds);
+  const answers = children(counter(registry, 'sallyport_dns_answers_total'), 'answer', dnsAnswers);
   const bugs = children(counter(registry, 'sallyport_bugs_total'), 'stage', stages);
   const timings = stageTimers(registry);
   const bytes = children(counter(registry, 'sallyport_bytes_total'), 'direction', ['up', 'down']);
@@ -91,6 +94,7 @@ export function createMetrics(sources: MetricSources): Metrics {
     decision: (reason, mode) => decisions.get(`${reason} ${mode}`)?.inc(),
     failure: (code) => failures.get(code)?.inc(),
     unrecorded: (kind) => unrecorded.get(kind)?.inc(),
+    answered: (answer) => answers.get(answer)?.inc(),
     stage: (stage, seconds) => timings.get(stage)?.observe(seconds),
     bytes: (direction, count) => bytes.get(direction)?.inc(count),
     tunnelOpened: () => open.inc(),

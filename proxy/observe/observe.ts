@@ -30,6 +30,11 @@ export function createObserve({ audit, metrics, onBug, now }: ObserveParts): Obs
       if (flood.closes(event)) batch.closed(event);
       if (isFailureCode(event.reason)) metrics.failure(event.reason);
     },
+    named(event) {
+      const told = flood.name(event);
+      if (told !== undefined) audit.named(told);
+    },
+    answered: (answer) => metrics.answered(answer),
     flush: () => batch.flush(),
     stage: (stage, seconds) => metrics.stage(stage, seconds),
     crossed(up, down) {

@@ -47,6 +47,7 @@ export function ledgerAudit(audit: Audit, board: Board, worker: number, clock: (
       ledger.count(tunnels);
       sweep();
     },
+    named: (event) => audit.named(event),
     probe: () => audit.probe(),
     reopen: () => audit.reopen(),
     close: () => audit.close(),

@@ -19,6 +19,7 @@ import { readService } from '../../container/flag-values.ts';
 import { chooseRunId, namesOf } from '../../container/names.ts';
 import { aliasesOf, portsOf, readOptions, stateDirectory, type RunFlags } from '../../container/options.ts';
 import { policyFacts } from '../../container/policy-facts.ts';
+import { readWiring, wiredPorts } from '../../container/wiring.ts';
 import { preflight } from '../../container/preflight.ts';
 import { RunRefused } from '../../container/refusal.ts';
 import { createResources } from '../../container/resource.ts';
@@ -180,7 +181,8 @@ t.test('a service is an alias with one host and one port; two on the same port a
 });
 
 t.test('the environment is built from nothing: only what was asked for by name comes in', async (t) => {
-  const spec = { id: 'r1', proxy: { address: '10.219.0.1', port: 3128 }, direct: ['db'] };
+  const proxy = { address: '10.219.0.1', port: 3128 };
+  const spec = { id: 'r1', proxy, direct: ['db'], wiring: 'both' } as const;
   const caller = { FOO: '1', SECRET: 's', LD_PRELOAD: '/x.so', TERM: 'xterm', PATH: '/evil', HOME: '/root' };
   const none = sandboxEnvironment({ ...spec, wanted: [], caller });
   t.notOk(none.has('FOO') || none.has('SECRET') || none.has('LD_PRELOAD'));
@@ -206,6 +208,31 @@ t.test('the environment is built from nothing: only what was asked for by name c
     bad.filter((name) => !refusedWith(2, () => sandboxEnvironment({ ...spec, wanted: [name], caller }))),
     [],
   );
+});
+
+t.test('the wiring says which ports lead out and whether variables tell of them', async (t) => {
+  t.same(wiredPorts('env', [443, 8443], [3128]), { transparent: [], dns: [] });
+  t.same(wiredPorts('both', [443, 8443, 53, 5432], [3128, 5432]), {
+    transparent: [443, 80, 8443],
+    dns: [53],
+  });
+  t.same(wiredPorts('transparent', [], [3128]), { transparent: [443, 80], dns: [53] });
+  for (const port of [443, 53]) {
+    t.ok(
+      refusedWith(2, () => wiredPorts('both', [443], [3128, port])),
+      `a service has ${port}`,
+    );
+    t.same(wiredPorts('env', [443], [3128, port]).dns, []);
+  }
+  t.ok(refusedWith(2, () => readWiring('none')));
+  const spec = { id: 'r1', proxy: { address: '10.219.0.1', port: 3128 }, direct: [], wanted: [], caller: {} };
+  const names = [...sandboxEnvironment({ ...spec, wiring: 'transparent' }).keys()];
+  t.same(
+    names.filter((name) => /proxy|java/i.test(name)),
+    [],
+  );
+  t.ok(names.includes('SALLYPORT_RUN'));
+  t.ok(sandboxEnvironment({ ...spec, wiring: 'both' }).has('https_proxy'));
 });
 
 t.test('proxy variables come in both cases, with the switches of Node and the JVM', async (t) => {
@@ -378,6 +405,12 @@ t.test('the gate tries a name that the policy really allows by its exact spellin
   });
   const services = [{ name: 'db', host: 'db.example', port: 5432 }];
   t.same(policyFacts(policy({ services })).services, [{ name: 'db', port: 5432 }]);
+  const ports = [
+    { host: 'a.example' },
+    { host: 'b.example', ports: [443, 8443] },
+    { host: 'c.example', ports: [80], protocol: 'http' },
+  ];
+  t.same(policyFacts(policy({ allow: ports })).ports, [443, 8443], 'a rule without ports is for 443');
 });
 
 function temporary(t: { teardown(handler: () => void): void }): string {

@@ -9,11 +9,12 @@ import { admits } from '../../proxy/admission.ts';
 import type { ProxySettings } from '../../proxy/config.ts';
 import { dial } from '../../proxy/dial.ts';
 import { ProxyError, type Stage } from '../../proxy/errors.ts';
-import { closeRecord, decisionRecord } from '../../proxy/observe/audit-line.ts';
-import type { CloseEvent, DecisionEvent, Observe } from '../../proxy/observe/index.ts';
+import { closeRecord, decisionRecord, nameRecord } from '../../proxy/observe/audit-line.ts';
+import type { CloseEvent, DecisionEvent, NameEvent, Observe } from '../../proxy/observe/index.ts';
 import { openPolicyStore, type PolicyStore } from '../../proxy/policy-store.ts';
 import { limitsOf } from '../../proxy/client-plane.ts';
 import { openPorts, type OpenPort, placesOf } from '../../proxy/server.ts';
+import type { DnsAnswer } from '../../proxy/steer/answer.ts';
 import { createTunnelTable } from '../../proxy/tunnel-table.ts';
 import type { Deps } from '../../proxy/types.ts';
 import { auditLineProblem } from './audit.ts';
@@ -52,6 +53,10 @@ export interface TestProxy {
   readonly dialled: readonly Grant[];
   readonly decisions: readonly DecisionEvent[];
   readonly closes: readonly CloseEvent[];
+  /** Denials of the DNS stub, every one. */
+  readonly names: readonly NameEvent[];
+  /** How the DNS stub ended each query. */
+  readonly answers: readonly DnsAnswer[];
   readonly bugs: readonly { readonly error: unknown; readonly stage: Stage }[];
   /** Opens a connection, sends CONNECT for `authority`, reads the answer. */
   connect(
@@ -184,7 +189,7 @@ export function address(text: string): Address {
   return read;
 }
 
-type Kept = Pick<TestProxy, 'decisions' | 'closes' | 'bugs'>;
+type Kept = Pick<TestProxy, 'decisions' | 'closes' | 'names' | 'answers' | 'bugs'>;
 
 function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOptions): {
   observe: Observe;
@@ -195,6 +200,8 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
 } {
   const decisions: DecisionEvent[] = [];
   const closes: CloseEvent[] = [];
+  const names: NameEvent[] = [];
+  const answers: DnsAnswer[] = [];
   const bugs: { error: unknown; stage: Stage }[] = [];
   const waiters: (() => void)[] = [];
   const problems: string[] = [];
@@ -218,6 +225,11 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
       bugs.push({ error, stage });
     },
     flush() {},
+    named(event) {
+      check(nameRecord(event));
+      names.push(event);
+    },
+    answered: (answer) => void answers.push(answer),
     stage() {},
     crossed() {},
     tunnelOpened() {},
@@ -230,7 +242,7 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
       await new Promise<void>((wake) => waiters.push(wake));
     }
   };
-  return { observe, kept: { decisions, closes, bugs }, problems, closed };
+  return { observe, kept: { decisions, closes, names, answers, bugs }, problems, closed };
 }
 
 export const testSettings: Omit<ProxySettings, 'policy'> = {
@@ -239,6 +251,8 @@ export const testSettings: Omit<ProxySettings, 'policy'> = {
   principals: [],
   services: [],
   serviceListen: null,
+  transparent: [],
+  dnsListen: [],
   resolver: [],
   hosts: null,
   parent: null,

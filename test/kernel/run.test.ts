@@ -34,7 +34,11 @@ t.test('sallyport run', { skip: needs(t, worldNeeds) }, async (t) => {
       t.match(stdout, /origin allowed/);
       t.match(stdout, /HTTP\/1\.1 403[^]*Sallyport-Reason: no_rule_matched[^]*denied 56/);
       t.match(stdout, /direct 7\n/, 'the kernel has no route');
-      t.match(stdout, /getent 2\ngetent allowed 2\n/, 'names are not looked up inside, allowed or not');
+      t.match(
+        stdout,
+        /getent 2\n10\.219\.\d+\.\d+\s+good\.test\ngetent allowed 0\n/,
+        'a name is answered with the address of the proxy, or not at all',
+      );
       t.match(stdout, /udp 1\n/);
       t.same(
         packets,
@@ -60,7 +64,13 @@ t.test('sallyport run', { skip: needs(t, worldNeeds) }, async (t) => {
       t.ok(audit.every((line) => line['run'] === world.name('main')));
       t.same(
         report.denied,
-        { total: 1, most: [{ host: 'bad.test', reason: 'no_rule_matched', count: 1 }] },
+        {
+          total: 2,
+          most: [
+            { host: 'bad.test', reason: 'no_rule_matched', count: 1 },
+            { host: 'secret.bad.test', reason: 'no_rule_matched', count: 1 },
+          ],
+        },
         'what was denied is told, without what the launch gate asked',
       );
     },

@@ -143,6 +143,8 @@ const refusals: readonly [title: string, value: unknown, message: RegExp][] = [
   ['a port with a fraction', of({ ports: [1.5] }), /`1.5` is not a port/],
   ['a port range', of({ ports: [{ range: [1, 65_535] }] }), /is not a port/],
   ['a port twice', of({ ports: [22, 22] }), /given twice/],
+  ['no UDP port where some are to be', of({ datagrams: [] }), /datagrams: holds no port/],
+  ['a UDP port as text', of({ datagrams: ['53'] }), /datagrams: `53` is not a port number/],
   [
     'a pool that is everything',
     { ...spec, pool: '0.0.0.0/0' },

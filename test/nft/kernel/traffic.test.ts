@@ -65,6 +65,32 @@ t.test('the way out', { skip }, async (t) => {
     t.equal((await world.probe(a, ['tcp', '10.219.0.1', '5432'])).result, 'refused');
   });
 
+  await t.test('a UDP port that was named passes at the own proxy address, and no other', async (t) => {
+    const [first, second] = spec.sandboxes;
+    if (first === undefined || second === undefined) throw new Error('two sandboxes were expected');
+    await applyFence(nft, { ...spec, sandboxes: [{ ...first, datagrams: [53] }, second] });
+    const there = await world.probe(a, ['udp', '10.219.0.1', '53']);
+    await t.resolves(sinks.host.line(hasId(there.id)), 'a question arrives');
+    t.same(
+      await tryAll(world, [
+        { title: 'another port', words: ['udp', '10.219.0.1', '54'], counts: 'host', at: 'host' },
+        { title: 'elsewhere', words: ['udp', '198.51.100.2', '53'], counts: 'dns', at: 'origin' },
+        { title: 'the proxy of another', words: ['udp', '10.219.0.5', '53'], counts: 'dns', at: 'host' },
+        { title: 'TCP there', words: ['tcp', '10.219.0.1', '53'], counts: 'dns', at: 'host' },
+        {
+          title: 'the sandbox that has none',
+          words: ['udp', '10.219.0.5', '53'],
+          counts: 'dns',
+          at: 'host',
+          from: 'b',
+        },
+      ]),
+      [],
+    );
+    t.same(await verifyFence(nft, { ...spec, sandboxes: [{ ...first, datagrams: [53] }, second] }), []);
+    await applyFence(nft, spec);
+  });
+
   await t.test('nothing opens a connection inwards, from the host or from beyond it', async (t) => {
     const inwards: readonly (readonly [words: string, from: 'host' | 'origin' | 'b', counts: DropClass])[] = [
       ['tcp 10.219.0.2 8080', 'host', 'inbound'],

@@ -1,0 +1,48 @@
+// How the command finds its way out: told by proxy variables, led by DNS to ports that take TLS as it comes, or both. Opens nothing.
+import { RunRefused } from './refusal.ts';
+
+/** `env`: variables only. `transparent`: DNS and TLS ports only. */
+export type Wiring = (typeof wirings)[number];
+
+export const wirings = ['env', 'transparent', 'both'] as const;
+
+/** Ports of the proxy's address besides its own, the services' and the host's. */
+export interface WiredPorts {
+  /** Where TLS is taken as it comes; empty without. */
+  readonly transparent: readonly number[];
+  /** Where names are answered, over UDP and TCP; empty without. */
+  readonly dns: readonly number[];
+}
+
+const [httpPort, httpsPort, dnsPort] = [80, 443, 53];
+
+/**
+ * One port for each that a rule allows, and always 443 and 80, so that whoever asks for something else is told no instead of nothing. A port that a
+ * service has is the service's. `taken` holds the proxy's own, too. Throws RunRefused (usage) when it has one that this cannot do without.
+ */
+export function wiredPorts(
+  wiring: Wiring,
+  rulePorts: readonly number[],
+  taken: readonly number[],
+): WiredPorts {
+  if (wiring === 'env') return { transparent: [], dns: [] };
+  const clash = [httpsPort, dnsPort].find((port) => taken.includes(port));
+  if (clash !== undefined)
+    throw new RunRefused(
+      'usage',
+      `port ${clash} is wanted twice on the proxy's address: by a service or host port, and by --wiring ${wiring}`,
+      'give --wiring env, which needs no port of its own, or another port',
+    );
+  const wanted = new Set([httpsPort, httpPort, ...rulePorts]);
+  return {
+    transparent: [...wanted].filter((port) => port !== dnsPort && !taken.includes(port)),
+    dns: [dnsPort],
+  };
+}
+
+/** One of the words. Throws RunRefused (usage). */
+export function readWiring(text: string): Wiring {
+  const found = wirings.find((word) => word === text);
+  if (found !== undefined) return found;
+  throw new RunRefused('usage', '--wiring has no such word', `give one of: ${wirings.join(', ')}`);
+}
