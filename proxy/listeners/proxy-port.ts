@@ -8,45 +8,32 @@ import { askedBy } from './connect-target.ts';
 import { readFirst } from './first-bytes.ts';
 import { httpInbound } from './http.ts';
 import { httpAskedBy } from './http-target.ts';
+import { inPlace } from './in-place.ts';
 import { readHead, type HeadLimits, type ReadHead } from './read-head.ts';
 import { receiveSocks5, unreadSocks5 } from './socks5.ts';
 import { socksVersion } from './socks5-frames.ts';
 
 /** The door of one proxy port. A client that has not asked yet counts as one of `connect`. */
-export function proxyDoor(deps: Pick<Deps, 'settings' | 'waiting'>): Door {
-  const again: Door = {
-    mode: 'http',
-    isAgain: true,
-    receive: async (client, arrival) => await inPlace(client, arrival, deps, again, receiveAgain),
+export function proxyDoor({ settings, waiting }: Pick<Deps, 'settings' | 'waiting'>): Door {
+  const { headBytes: maxBytes, headTimeoutMs: timeoutMs } = settings;
+  const door = (receive: typeof receiveFirst): Door['receive'] => {
+    return async (client, arrival) =>
+      await inPlace(
+        arrival,
+        waiting,
+        async () =>
+          await receive(client, arrival, { limits: { maxBytes, timeoutMs, signal: arrival.signal }, again }),
+        () => turnAway(client, arrival),
+      );
   };
-  return {
-    mode: 'connect',
-    receive: async (client, arrival) => await inPlace(client, arrival, deps, again, receiveFirst),
-  };
+  const again: Door = { mode: 'http', isAgain: true, receive: door(receiveAgain) };
+  return { mode: 'connect', receive: door(receiveFirst) };
 }
 
 /** What is read, and where the client is received after that. */
 interface Reading {
   readonly limits: HeadLimits;
   readonly again: Door;
-}
-
-/** Whoever makes a client wait for its request takes a place; without one it is turned away unread. */
-async function inPlace(
-  client: Conn,
-  arrival: Arrival,
-  { settings, waiting }: Pick<Deps, 'settings' | 'waiting'>,
-  again: Door,
-  receive: typeof receiveFirst,
-): Promise<Inbound | undefined> {
-  const place = waiting.acquire(arrival.principal?.name ?? '');
-  if (!place.ok) return { ...turnAway(client, arrival), turnedAway: place.reason };
-  const { headBytes: maxBytes, headTimeoutMs: timeoutMs } = settings;
-  try {
-    return await receive(client, arrival, { limits: { maxBytes, timeoutMs, signal: arrival.signal }, again });
-  } finally {
-    place.release();
-  }
 }
 
 const unread: Target = {

@@ -8,13 +8,13 @@ import { firstProtocol } from './first-protocol.ts';
 import { headFault } from './head-fault.ts';
 import { httpInbound } from './http.ts';
 import { originAskedBy, originHelp } from './http-target.ts';
+import { inPlace } from './in-place.ts';
 import { readHead } from './read-head.ts';
 
-type DoorDeps = Pick<Deps, 'settings' | 'waiting'>;
 type Receive = (client: Conn, arrival: Arrival, timeoutMs: number) => Promise<Inbound | undefined>;
 
 /** The door of one transparent port. */
-export function transparentDoor(deps: DoorDeps): Door {
+export function transparentDoor(deps: Pick<Deps, 'settings' | 'waiting'>): Door {
   const { headBytes, headTimeoutMs, helloBytes, helloTimeoutMs } = deps.settings;
   const asHttp: Receive = async (client, arrival, timeoutMs) =>
     await receiveHttp(client, arrival, { maxBytes: headBytes, timeoutMs, again });
@@ -27,27 +27,16 @@ export function transparentDoor(deps: DoorDeps): Door {
       : await receiveHello(client, arrival, { maxBytes: helloBytes, timeoutMs: leftMs });
   };
   const door = (receive: Receive, timeoutMs: number): Door['receive'] => {
-    return async (client, arrival) => await inPlace(client, arrival, deps, receive, timeoutMs);
+    return async (client, arrival) =>
+      await inPlace(
+        arrival,
+        deps.waiting,
+        async () => await receive(client, arrival, timeoutMs),
+        () => helloInbound(client, arrival, unread),
+      );
   };
   const again: Door = { mode: 'http', isAgain: true, receive: door(asHttp, headTimeoutMs) };
   return { mode: 'transparent', receive: door(asEither, helloTimeoutMs) };
-}
-
-/** Whoever makes a client wait for its request takes a place; without one it is turned away unread. */
-async function inPlace(
-  client: Conn,
-  arrival: Arrival,
-  { waiting }: DoorDeps,
-  receive: Receive,
-  timeoutMs: number,
-): Promise<Inbound | undefined> {
-  const place = waiting.acquire(arrival.principal?.name ?? '');
-  if (!place.ok) return { ...helloInbound(client, arrival, unread), turnedAway: place.reason };
-  try {
-    return await receive(client, arrival, timeoutMs);
-  } finally {
-    place.release();
-  }
 }
 
 async function receiveHello(

@@ -13,6 +13,7 @@ import { measures, ownMeasures } from '../../bench/measures/index.ts';
 import { run } from '../../bench/measures/run.ts';
 import type { Taken } from '../../bench/rounds.ts';
 import { needs } from '../helpers/needs.ts';
+import { freePort } from '../helpers/tcp.ts';
 
 const root = join(import.meta.dirname, '../..');
 const inWorld = needs(t, ['cc', 'ip', 'mount', 'setpriv', 'sysctl', 'unshare', 'userns']);
@@ -118,13 +119,4 @@ function hear(socket: Socket, ...both: readonly Socket[]): void {
   socket.on('error', () => {
     for (const one of both) one.destroy();
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -73,3 +73,13 @@ function isSocket(path: string): boolean {
     return false;
   }
 }
+
+/** A port that is free now, for a listener that must be named before it is open. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}

@@ -5,15 +5,7 @@ import t, { type Test } from 'tap';
 import { startHttpOrigin, type HttpOrigin } from '../../helpers/http-origin.ts';
 import { dialProxy, nextChunk, readBytes } from '../../helpers/proxy-client.ts';
 import { publicAddress, startTestProxy, type TestProxy } from '../../helpers/proxy.ts';
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
+import { freePort } from '../../helpers/tcp.ts';
 
 interface Place {
   readonly port: number;

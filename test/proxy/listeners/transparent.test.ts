@@ -1,6 +1,5 @@
 // The transparent door on real sockets: the server name is the request, all three gates judge it, and the refusal is a TLS alert.
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import t, { type Test } from 'tap';
 import { buildAnswer, buildHello, type HelloShape } from '../../helpers/hello.ts';
@@ -13,17 +12,7 @@ import {
   type TestProxy,
   type TestProxyOptions,
 } from '../../helpers/proxy.ts';
-import { readAll } from '../../helpers/tcp.ts';
-
-/** A port that is free now: the port of a listener is part of what is asked for, so the policy must name it. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const bound = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof bound === 'object' && bound !== null ? bound.port : 0;
-}
+import { freePort, readAll } from '../../helpers/tcp.ts';
 
 async function startDoor(
   t: Test,
