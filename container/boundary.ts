@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { raiseFence, type FencePart } from './fence-part.ts';
 import { namesOf, type RunNames } from './names.ts';
-import { createLink, createNetns, raiseLink } from './network.ts';
+import { createLink, createNetns, keepAnswersHome, raiseLink } from './network.ts';
 import { proxyPort, type RunOptions } from './options.ts';
 import type { ProxyFiles } from './proxy-files.ts';
 import { startProxyPart, type CompiledPolicy, type ProxyPart } from './proxy-part.ts';
@@ -60,6 +60,7 @@ export async function buildBoundary(
   context: RunContext,
 ): Promise<{ fence: FencePart; proxy: ProxyPart }> {
   const { names, slot, ports, directory, files, options, policy } = spec;
+  await context.resources.add(await keepAnswersHome(slot));
   await context.resources.add(await createLink(names, slot));
   const fence = await raiseFence(names, slot, ports);
   await context.resources.add(fence);
