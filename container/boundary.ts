@@ -36,7 +36,10 @@ export async function takePlace(paths: StatePaths, options: RunOptions, context:
   const directory = await createRunDirectory(paths, record);
   await context.resources.add({
     name: 'run directory',
-    release: async () => await rm(directory, { recursive: true, force: true }),
+    // What is left over is remembered, or no sweep could find it.
+    release: async (failures = []) => {
+      if (failures.length === 0) await rm(directory, { recursive: true, force: true });
+    },
   });
   const slot = await takeSlot(paths, options.id);
   await context.resources.add(slot);
