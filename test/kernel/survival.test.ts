@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { needs } from '../helpers/needs.ts';
-import { byHandLink, makeByHand } from './survival/by-hand.ts';
+import { byHandLink, byHandTable, makeByHand } from './survival/by-hand.ts';
 import { kernelEvents, madeAnew } from './survival/events-kernel.ts';
 import { machineEvents } from './survival/events-machine.ts';
 import { killed, proxyEvents, served, workerCrash } from './survival/events-proxy.ts';
@@ -33,9 +33,10 @@ t.test(
 const skip = needs(t, [...worldNeeds, 'cc', 'mount', 'prlimit', 'ss', 'ipv6']);
 
 t.test('a boundary under attack: no packet but to the proxy leaves it', { skip }, async (t) => {
-  const grounds = await makeGrounds(t, (world) => [siegeNames(world.name).link, byHandLink]);
+  const grounds = await makeGrounds(t, (world) => [siegeNames((word) => world.name(word)).link, byHandLink]);
   const { world, arrivedMeanwhile, receivers } = grounds;
   const siege = await laySiege(t, grounds);
+  const byHand = await makeByHand(t, grounds);
   const { cell, table, page } = siege;
   await cell.ipv6('on');
   await cell.attack();
@@ -49,7 +50,6 @@ t.test('a boundary under attack: no packet but to the proxy leaves it', { skip }
     });
 
   await t.test(workerCrash.title, async (t) => {
-    const byHand = await makeByHand(t, grounds);
     await byHand.cell.attack();
     await workerCrash.event(t, byHand);
     t.same(await arrivedMeanwhile(byHand.table), nowhere);
@@ -60,11 +60,19 @@ t.test('a boundary under attack: no packet but to the proxy leaves it', { skip }
     t.same(await arrivedMeanwhile(table), nowhere);
   });
 
-  await t.test('without a fence the same packets arrive at every receiver (control)', async () => {
-    siege.run.child.kill('SIGKILL');
+  await t.test('a run that ends without nft says what it left, and a sweep finds it', async (t) => {
+    const from = siege.run.lines.length;
+    await world.host.must([...siege.beside, 'mv', '/usr/sbin/nft', `${world.dir}/layers/nft`]);
+    siege.run.child.kill('SIGTERM');
     await siege.run.ended;
-    await world.host.must(['sysctl', '-qw', `net.ipv4.conf.${cell.link}.forwarding=1`]);
-    await world.host.must(['nft', 'delete', 'table', 'inet', table]);
+    t.match(siege.run.lines.slice(from).join('\n'), `table ${table} could not be given back`);
+    t.match(await world.host.must(['nft', 'list', 'tables']), table);
+    t.equal((await world.sallyport([], ['true'])).code, 0);
+    t.notMatch(await world.host.must(['nft', 'list', 'tables']), table);
+  });
+
+  await t.test('without a fence the same packets arrive at every receiver (control)', async () => {
+    await world.host.must(['nft', 'delete', 'table', 'inet', byHandTable]);
     const isHeard = (counts: Readonly<Record<string, number>>): boolean =>
       ['tcp', 'udp', 'icmp', 'ipv6'].every((kind) => (counts[kind] ?? 0) > 0);
     for (const { counts } of Object.values(receivers)) await until(async () => isHeard(await counts()));

@@ -12,11 +12,13 @@ export interface ByHand {
   readonly table: string;
   readonly proxy: Running;
   /** Process ids of the workers there are now. */
-  workers(): readonly number[];
-  metrics(): Promise<string>;
+  readonly workers: () => readonly number[];
+  readonly metrics: () => Promise<string>;
 }
 
-const [address, own, metrics, table] = ['10.219.250.2', '10.219.250.1', '10.98.0.1:9193', 'sallyport_byhand'];
+export const byHandTable = 'sallyport_byhand';
+
+const [address, own, metrics] = ['10.219.250.2', '10.219.250.1', '10.98.0.1:9193'];
 const main = join(import.meta.dirname, '../../../container/main.ts');
 
 export async function makeByHand(t: Parameters<typeof makeNetns>[0], { world }: Grounds): Promise<ByHand> {
@@ -27,25 +29,24 @@ export async function makeByHand(t: Parameters<typeof makeNetns>[0], { world }: 
     { ns: inner, dev: 'eth0', addresses: [`${address}/30`] },
   );
   const ports = ['--port', '3128', '--port', '5432'];
-  const fence = ['--table', table, '--interface', byHandLink, '--address', address, '--proxy', own, ...ports];
-  await host.must([process.execPath, main, 'fence', 'apply', ...fence]);
-  const words = [
-    ...[
-      '--listen',
-      `${own}:3128`,
-      '--principal',
-      `byhand=${address}/32`,
-      '--metrics',
-      metrics,
-      '--workers',
-      '2',
-    ],
-    ...['--service', 'db=private.test:5432@10.98.0.2', '--service-listen', own],
-    ...['--audit', join(dir, 'byhand.jsonl'), ...world.options],
+  const fence = [
+    '--table',
+    byHandTable,
+    '--interface',
+    byHandLink,
+    '--address',
+    address,
+    '--proxy',
+    own,
+    ...ports,
   ];
+  await host.must([process.execPath, main, 'fence', 'apply', ...fence]);
+  const listen = ['--listen', `${own}:3128`, '--principal', `byhand=${address}/32`, '--service-listen', own];
+  const service = ['--service', 'db=private.test:5432@10.98.0.2', '--audit', join(dir, 'byhand.jsonl')];
+  const words = [...listen, ...service, '--metrics', metrics, '--workers', '2', ...world.options];
   const argv = [process.execPath, main, 'proxy', ...words];
   const proxy = host.start(['sh', '-c', 'exec "$@" 2>&1', 'sh', ...argv]);
-  t.teardown(proxy.stop);
+  t.teardown(async () => await proxy.stop());
   await proxy.line((line) => line.includes('"listening"'));
   return {
     cell: makeCell(t, {
@@ -56,7 +57,7 @@ export async function makeByHand(t: Parameters<typeof makeNetns>[0], { world }: 
       proxy: own,
       outside: world.address,
     }),
-    table,
+    table: byHandTable,
     proxy,
     workers: () => childrenOf(proxy.child.pid ?? 0),
     metrics: async () => await host.must(['curl', '-sS', '--noproxy', '*', `http://${metrics}/metrics`]),

@@ -23,23 +23,25 @@ export interface CellSpec {
 /** A tunnel through the service `db`, which echoes. */
 export interface OpenTunnel {
   /** Sends a line and waits for it. */
-  echoes(): Promise<boolean>;
+  readonly echoes: () => Promise<boolean>;
   /** Resolves when no tunnel of this sandbox is open any more. */
-  ended(): Promise<void>;
+  readonly ended: () => Promise<void>;
 }
 
 export interface Cell extends CellSpec {
   /** Starts the attacker; again in a namespace that was made anew. */
-  attack(): Promise<void>;
+  readonly attack: () => Promise<void>;
   /** For an allowed name: curl's exit status, the proxy's answer and the origin's. */
-  ask(): Promise<string>;
-  tunnel(): Promise<OpenTunnel>;
+  readonly ask: () => Promise<string>;
+  readonly tunnel: () => Promise<OpenTunnel>;
   /** Opens `count` tunnels one after the other: how many were opened, and what closes them. */
-  tunnels(count: number): Promise<{ readonly open: number; close(): Promise<void> }>;
+  readonly tunnels: (
+    count: number,
+  ) => Promise<{ readonly open: number; readonly close: () => Promise<void> }>;
   /** A client that has sent half of its request; the rest of it, and the first line of the answer. */
-  half(): Promise<() => Promise<string>>;
+  readonly half: () => Promise<() => Promise<string>>;
   /** IPv6 on the host's end of the link: where it is off, it is not the fence that stops it. */
-  ipv6(state: 'on' | 'off'): Promise<void>;
+  readonly ipv6: (state: 'on' | 'off') => Promise<void>;
 }
 
 const files = import.meta.dirname;
@@ -48,7 +50,7 @@ export function makeCell(t: Tearable, spec: CellSpec): Cell {
   const { host, link, inside, address, proxy, outside } = spec;
   const start = (argv: readonly string[]): Running => {
     const running = host.start([...inside, ...argv]);
-    t.teardown(running.stop);
+    t.teardown(async () => await running.stop());
     return running;
   };
   return {

@@ -7,7 +7,7 @@ export interface MovableClock {
   /** The library to be loaded. */
   readonly library: string;
   /** Moves it to so many seconds from the true time. */
-  set(seconds: number): void;
+  readonly set: (seconds: number) => void;
 }
 
 export async function makeClock(dir: string): Promise<MovableClock> {

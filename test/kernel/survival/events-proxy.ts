@@ -38,7 +38,10 @@ export const killed: { readonly title: string; readonly event: Event } = {
     const from = run.lines.length;
     const tunnel = await cell.tunnel();
     proxy.signal('SIGKILL');
-    t.match(run.lines[await siege.said('the proxy is gone', from)], /ended by SIGKILL; the sandbox has no way out/);
+    t.match(
+      run.lines[await siege.said('the proxy is gone', from)],
+      /ended by SIGKILL; the sandbox has no way out/,
+    );
     await tunnel.ended();
     t.equal(await cell.ask(), '7 000 000', 'refused at once');
     t.equal(await siege.page('healthz'), 'nobody answers');

@@ -20,9 +20,9 @@ export interface Grounds {
   readonly clock: MovableClock;
   readonly receivers: Readonly<Record<Place, Receiver>>;
   /** What arrived since the last reset. */
-  arrived(): Promise<Arrived>;
+  readonly arrived: () => Promise<Arrived>;
   /** The same, once `table` has dropped more of everything that an attacker sends. */
-  arrivedMeanwhile(table: string): Promise<Arrived>;
+  readonly arrivedMeanwhile: (table: string) => Promise<Arrived>;
 }
 
 export const nowhere: Arrived = { outside: nothing, near: nothing, host: nothing };

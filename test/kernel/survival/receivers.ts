@@ -5,8 +5,8 @@ import type { Netns } from '../../helpers/netns.ts';
 export type Counts = Readonly<Record<string, number>>;
 
 export interface Receiver {
-  counts(): Promise<Counts>;
-  reset(): Promise<void>;
+  readonly counts: () => Promise<Counts>;
+  readonly reset: () => Promise<void>;
 }
 
 const kinds = ['tcp', 'udp', 'icmp', 'other', 'ipv6'] as const;

@@ -14,12 +14,12 @@ interface Tearable {
 /** The proxy of the run, as a process. */
 export interface ProxyProcess {
   readonly pid: number;
-  signal(name: NodeJS.Signals): void;
-  descriptors(): number;
+  readonly signal: (name: NodeJS.Signals) => void;
+  readonly descriptors: () => number;
   /** Sets RLIMIT_NOFILE. */
-  limit(descriptors: number): Promise<void>;
+  readonly limit: (descriptors: number) => Promise<void>;
   /** CPU time used so far, in clock ticks (proc(5)). */
-  ticks(): number;
+  readonly ticks: () => number;
 }
 
 export interface Siege extends Grounds {
@@ -32,13 +32,13 @@ export interface Siege extends Grounds {
   readonly beside: readonly string[];
   /** Where its audit is on that machine, and how a test reads it. */
   readonly disk: string;
-  audit(): string;
+  readonly audit: () => string;
   /** The next line of the runner that contains `part`, from the `from`th on; where it is. */
-  said(part: string, from: number): Promise<number>;
+  readonly said: (part: string, from: number) => Promise<number>;
   /** Metrics or health as an operator sees them; `nobody answers` when it takes longer than 2 s. */
-  page(path: 'metrics' | 'readyz' | 'healthz'): Promise<string>;
+  readonly page: (path: 'metrics' | 'readyz' | 'healthz') => Promise<string>;
   /** Takes the table away and waits until it is back; the line that says so. */
-  flush(): Promise<number>;
+  readonly flush: () => Promise<number>;
 }
 
 const metrics = '10.98.0.1:9192';
@@ -51,7 +51,7 @@ export function siegeNames(tag: (word: string) => string): { readonly name: stri
 export async function laySiege(t: Tearable, grounds: Grounds): Promise<Siege> {
   const { world, clock } = grounds;
   const { host, dir } = world;
-  const { name, link } = siegeNames(world.name);
+  const { name, link } = siegeNames((word) => world.name(word));
   const disk = join(dir, 'audit');
   const machine = join(import.meta.dirname, 'machine.sh');
   const around = ['unshare', '--mount', '--propagation', 'unchanged', 'sh', machine, dir, clock.library];
