@@ -1,5 +1,6 @@
 // A sandbox that somebody else made, with `sallyport fence apply` around it and a proxy of two workers beside it. No run and no watch.
 import { join } from 'node:path';
+import { entry } from '../../helpers/proxy-process.ts';
 import { childrenOf } from '../../helpers/workers.ts';
 import { makeLink, makeNetns, type Running } from '../../helpers/netns.ts';
 import { makeCell, type Cell } from './cell.ts';
@@ -19,7 +20,6 @@ export interface ByHand {
 export const byHandTable = 'sallyport_byhand';
 
 const [address, own, metrics] = ['10.219.250.2', '10.219.250.1', '10.98.0.1:9193'];
-const main = join(import.meta.dirname, '../../../container/main.ts');
 
 export async function makeByHand(t: Parameters<typeof makeNetns>[0], { world }: Grounds): Promise<ByHand> {
   const { host, dir } = world;
@@ -40,11 +40,11 @@ export async function makeByHand(t: Parameters<typeof makeNetns>[0], { world }: 
     own,
     ...ports,
   ];
-  await host.must([process.execPath, main, 'fence', 'apply', ...fence]);
+  await host.must([process.execPath, entry, 'fence', 'apply', ...fence]);
   const listen = ['--listen', `${own}:3128`, '--principal', `byhand=${address}/32`, '--service-listen', own];
   const service = ['--service', 'db=private.test:5432@10.98.0.2', '--audit', join(dir, 'byhand.jsonl')];
   const words = [...listen, ...service, '--metrics', metrics, '--workers', '2', ...world.options];
-  const argv = [process.execPath, main, 'proxy', ...words];
+  const argv = [process.execPath, entry, 'proxy', ...words];
   const proxy = host.start(['sh', '-c', 'exec "$@" 2>&1', 'sh', ...argv]);
   t.teardown(async () => await proxy.stop());
   await proxy.line((line) => line.includes('"listening"'));
