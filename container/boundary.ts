@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { raiseFence, type FencePart } from './fence-part.ts';
 import { namesOf, type RunNames } from './names.ts';
-import { createLink, createNetns, raiseLink } from './network.ts';
+import { createLink, createNetns, keepAnswersHome, raiseLink } from './network.ts';
 import { proxyPort, type RunOptions } from './options.ts';
 import type { ProxyFiles } from './proxy-files.ts';
 import { startProxyPart, type CompiledPolicy, type ProxyPart } from './proxy-part.ts';
@@ -37,7 +37,10 @@ export async function takePlace(paths: StatePaths, options: RunOptions, context:
   const directory = await createRunDirectory(paths, record);
   await context.resources.add({
     name: 'run directory',
-    release: async () => await rm(directory, { recursive: true, force: true }),
+    // What is left over is remembered, or no sweep could find it.
+    release: async (failures = []) => {
+      if (failures.length === 0) await rm(directory, { recursive: true, force: true });
+    },
   });
   const slot = await takeSlot(paths, options.id);
   await context.resources.add(slot);
@@ -62,6 +65,7 @@ export async function buildBoundary(
   context: RunContext,
 ): Promise<{ fence: FencePart; proxy: ProxyPart }> {
   const { names, slot, ports, wired, directory, files, options, policy } = spec;
+  await context.resources.add(await keepAnswersHome(slot));
   await context.resources.add(await createLink(names, slot));
   const fence = await raiseFence(names, slot, { ports, datagrams: wired.dns });
   await context.resources.add(fence);

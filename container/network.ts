@@ -93,6 +93,8 @@ export async function createLink(names: RunNames, slot: Slot): Promise<Resource>
       await tool('ip', ['-n', netns, 'link', 'set', peer, 'addrgenmode', 'none']);
     }
     await setHostIpv6(link, '1');
+    // A second wall, for the moment between the loss of the rules and their return: this machine routes nothing that comes in here.
+    await writeFile(`/proc/sys/net/ipv4/conf/${link}/forwarding`, '0');
     await tool('ip', ['addr', 'add', `${slot.proxy}/${slot.prefixLength}`, 'dev', link]);
     await tool('ip', ['-n', netns, 'addr', 'add', `${slot.sandbox}/${slot.prefixLength}`, 'dev', peer]);
     return resource;
@@ -100,6 +102,23 @@ export async function createLink(names: RunNames, slot: Slot): Promise<Resource>
     await resource.release();
     throw error;
   }
+}
+
+/** The last resort of routing: every other route to the same network is better. */
+const worstMetric = '4294967295';
+
+/**
+ * While the link is down, this machine's only route to the sandbox would be its default one, and what the proxy still has to say to a client
+ * would leave by that. Now there is one that leads nowhere.
+ */
+export async function keepAnswersHome({ network }: Slot): Promise<Resource> {
+  await tool('ip', ['route', 'replace', 'blackhole', network, 'metric', worstMetric]);
+  return { name: `route to ${network}`, release: async () => await forgetAnswers(network) };
+}
+
+/** Takes that route away. No error when it is gone. */
+export async function forgetAnswers(network: string): Promise<void> {
+  await unlessGone(tool('ip', ['route', 'del', 'blackhole', network, 'metric', worstMetric]));
 }
 
 /** Brings the link up; it goes down first when it is given back, before any rule is removed. */
@@ -138,7 +157,9 @@ async function unlessGone(work: Promise<string>): Promise<void> {
   try {
     await work;
   } catch (error) {
-    if (!(error instanceof ToolError && /Cannot find device|No such (file|device)/.test(error.detail)))
+    if (
+      !(error instanceof ToolError && /Cannot find device|No such (file|device|process)/.test(error.detail))
+    )
       throw error;
   }
 }

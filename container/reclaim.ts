@@ -5,10 +5,10 @@ import { createNft, removeFence } from '../nft/index.ts';
 import { backends } from './backends/index.ts';
 import { clearGate } from './gate/index.ts';
 import { namesOf } from './names.ts';
-import { deleteLink, deleteNetns, lowerLink } from './network.ts';
+import { deleteLink, deleteNetns, forgetAnswers, lowerLink } from './network.ts';
 import { processesIn } from './processes.ts';
 import { createResources, type ReleaseFailure } from './resource.ts';
-import { sweepSlots } from './slot.ts';
+import { slotOf, sweepSlots } from './slot.ts';
 import { isAlive, listRuns, netnsOf, startTime, type RunRecord, type StatePaths } from './state.ts';
 
 /** What a sweep did. */
@@ -82,6 +82,8 @@ async function reclaim(
   );
   await take('network namespace', async () => await deleteNetns(names));
   if (isHere) {
+    const slot = await slotOf(paths, record.id);
+    if (slot !== undefined) await take('route', async () => await forgetAnswers(slot.network));
     await take('link', async () => await deleteLink(names));
     await take('table', async () => await removeFence(createNft(), names.table));
     await take('launch gate', async () => await clearGate(names));

@@ -32,7 +32,7 @@ export interface RunReport {
   readonly denied: Denied;
   /** The record of the launch gate; null when there was none that passed. docs/gate.md describes it. */
   readonly gate: GateRecord | null;
-  /** What was noticed on the way: a dead proxy, a broken fence, a part that could not be given back. */
+  /** What was noticed on the way: a dead or silent proxy, a broken fence, a part that could not be given back. */
   readonly events: readonly RunEvent[];
 }
 
@@ -46,6 +46,8 @@ export interface RunEvent {
     | 'timeout'
     | 'interrupted'
     | 'proxy_died'
+    | 'proxy_silent'
+    | 'proxy_answers'
     | 'fence_repaired'
     | 'fence_broken'
     | 'fence_restored'

@@ -1,9 +1,9 @@
 // What a run has taken and must give back. Releases in reverse, once each, all of them even when one fails.
 
-/** Something to give back. `release` is called at most once, and may reject. */
+/** Something to give back. `release` is called at most once, with what could not be given back before it, and may reject. */
 export interface Resource {
   readonly name: string;
-  release(): Promise<void> | void;
+  release(failures?: readonly ReleaseFailure[]): Promise<void> | void;
 }
 
 /** One release that failed. */
@@ -45,7 +45,7 @@ export function createResources(): Resources {
 
 async function releaseOne(resource: Resource, failures: ReleaseFailure[]): Promise<void> {
   try {
-    await resource.release();
+    await resource.release(failures);
   } catch (error) {
     failures.push({ name: resource.name, error });
   }

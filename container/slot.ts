@@ -18,6 +18,8 @@ export interface Slot {
   readonly proxy: string;
   readonly sandbox: string;
   readonly prefixLength: 30;
+  /** All of it, as a prefix. */
+  readonly network: string;
 }
 
 /** The addresses of slot `number`, 0 to 16383. */
@@ -27,6 +29,7 @@ export function slotAt(number: number): Slot {
     proxy: address(number, 1),
     sandbox: address(number, 2),
     prefixLength: 30,
+    network: `${address(number, 0)}/30`,
   };
 }
 
@@ -46,7 +49,11 @@ export async function takeSlot(
     const path = join(paths.slots, String(number));
     if (inUse.has(slot.proxy) || inUse.has(slot.sandbox)) continue;
     if (await claim(path, id))
-      return { ...slot, name: `slot ${number}`, release: async () => await freeSlot(path) };
+      return {
+        ...slot,
+        name: `slot ${number}`,
+        release: async (failures) => await leaveSlot(path, failures),
+      };
   }
   throw new RunRefused(
     'boundary',
@@ -65,8 +72,22 @@ async function claim(path: string, id: string): Promise<boolean> {
   }
 }
 
+/** A sweep that is still to come needs to know whose addresses these were; it frees them with the run's directory. */
+async function leaveSlot(path: string, failures: readonly unknown[] = []): Promise<void> {
+  if (failures.length === 0) await freeSlot(path);
+}
+
 async function freeSlot(path: string): Promise<void> {
   await unlink(path).catch(() => undefined);
+}
+
+/** The slot that run `id` has; undefined when it took none. */
+export async function slotOf(paths: StatePaths, id: string): Promise<Slot | undefined> {
+  for (const number of await readdir(paths.slots)) {
+    const holder = await readlink(join(paths.slots, number)).catch(() => undefined);
+    if (holder === id) return slotAt(Number(number));
+  }
+  return undefined;
 }
 
 /** Frees the slots of runs that have no directory any more. A slot is taken after its directory and freed before it. */

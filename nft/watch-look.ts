@@ -1,4 +1,4 @@
-// One look of the watch: compares, repairs what is ours, closes the sandboxes' links while that cannot be done, and reports. It decides no rule,
+// One look of the watch: compares, repairs what is ours, and closes the sandboxes' links while that cannot be done. It decides no rule, tells nobody,
 // and touches no other table.
 import { applyFence } from './apply.ts';
 import { readDrops, type DropTally } from './drops.ts';
@@ -6,6 +6,7 @@ import { findBypasses } from './foreign.ts';
 import type { FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 import { compareFence, listFence } from './verify.ts';
+import type { Teller } from './watch-tell.ts';
 
 /** The fence at one moment. Also what a proxy's `PUT /fence` takes. */
 export interface FenceReport {
@@ -32,7 +33,7 @@ export interface WatchOptions {
   readonly members?: () => Promise<FenceSpec>;
   /** Take the sandboxes' links down, and up again. May reject; it is tried again at the next look. */
   readonly links: { close(): Promise<void>; open(): Promise<void> };
-  /** Gets a report of every look. One of a broken fence that it rejected comes again until it is taken. */
+  /** Gets what the looks found, one at a time, and no look waits for it. A broken fence that it rejected comes again until it is taken. */
   readonly report: (report: FenceReport) => Promise<void>;
   readonly news: (event: WatchEvent) => void;
   /** Milliseconds between looks when nothing happens; default 1000. */
@@ -52,8 +53,6 @@ export interface LookState {
   repairs: number;
   /** When the last repairs were made. */
   recent: readonly number[];
-  /** Problems that the report has yet to carry to its listener. */
-  owed: readonly string[] | null;
   bypasses: readonly string[];
   /** When other tables are to be read again. */
   foreignDue: number;
@@ -63,16 +62,17 @@ export interface LookState {
 /** A watch as one look sees it. */
 export interface Look extends WatchOptions {
   readonly tally: DropTally;
+  readonly teller: Pick<Teller, 'owe'>;
   readonly state: LookState;
 }
 
-/** Looks, acts and reports. Never rejects: a fence that cannot be read is broken. */
+/** Looks and acts. Never rejects: a fence that cannot be read is broken. */
 export async function lookOnce(look: Look): Promise<FenceReport> {
   const first = await see(look);
   if (first.ours.length === 0) return await settle(look, first);
   const started = performance.now();
   if (!(await repair(look))) return await settle(look, first);
-  look.state.owed = first.ours;
+  look.teller.owe(first.ours);
   look.news({ event: 'repaired', problems: first.ours, ms: Math.round(performance.now() - started) });
   return await settle(look, await see(look));
 }
@@ -132,7 +132,7 @@ function isContested(state: LookState): boolean {
   return state.recent.length >= most.repairs;
 }
 
-/** Closes or opens the links as the sight demands, and reports. */
+/** Closes or opens the links as the sight demands. */
 async function settle(look: Look, sight: Sight): Promise<FenceReport> {
   const { state } = look;
   const contested = isContested(state)
@@ -140,14 +140,12 @@ async function settle(look: Look, sight: Sight): Promise<FenceReport> {
     : [];
   const problems = [...sight.ours, ...sight.others, ...contested];
   const moved = await moveLinks(look, problems);
-  const report = {
+  return {
     ok: problems.length + moved.length === 0,
     problems: [...problems, ...moved],
     drops: Object.fromEntries(look.tally.sum),
     repairs: state.repairs,
   };
-  await deliver(look, report);
-  return report;
 }
 
 /** Lowered at every look, not at the first alone: whoever took the rules may also raise the link. */
@@ -167,17 +165,6 @@ async function moveLinks(
   if (isBad !== state.isClosed) news(isBad ? { event: 'closed', problems } : { event: 'opened' });
   state.isClosed = isBad;
   return [];
-}
-
-/** A fence that was open for a moment is reported as broken once, also when it holds again by now: tunnels of that moment are to be cut. */
-async function deliver({ state, report }: Look, now: FenceReport): Promise<void> {
-  try {
-    if (state.owed !== null && now.ok) await report({ ...now, ok: false, problems: state.owed });
-    state.owed = null;
-    await report(now);
-  } catch {
-    if (!now.ok) state.owed = now.problems;
-  }
 }
 
 function messageOf(error: unknown): string {

@@ -2,6 +2,7 @@
 import { createTally, readDrops } from './drops.ts';
 import type { NftMonitor } from './transaction.ts';
 import { lookOnce, type FenceReport, type LookState, type WatchOptions } from './watch-look.ts';
+import { createTeller } from './watch-tell.ts';
 
 export interface FenceWatch {
   /** Looks now. Resolves with what was found, after it was reported. */
@@ -16,12 +17,12 @@ export interface FenceWatch {
 /** Looks once before it resolves. */
 export async function watchFence(options: WatchOptions): Promise<FenceWatch> {
   const tally = createTally();
+  const teller = createTeller(options.report);
   const state: LookState = {
     spec: options.spec,
     isClosed: false,
     repairs: 0,
     recent: [],
-    owed: null,
     bypasses: [],
     foreignDue: 0,
     isOver: false,
@@ -33,11 +34,16 @@ export async function watchFence(options: WatchOptions): Promise<FenceWatch> {
     busy = turn.catch(() => undefined);
     return await turn;
   };
-  const look = async (): Promise<FenceReport> =>
-    await inTurn(async () => {
+  const look = async (): Promise<FenceReport> => {
+    const { report, told } = await inTurn(async () => {
       isQueued = false;
-      return await lookOnce({ ...options, tally, state });
+      const found = await lookOnce({ ...options, tally, teller, state });
+      return { report: found, told: teller.tell(found) };
     });
+    // Not in turn: a listener that stands still would hold up the next repair.
+    await told;
+    return report;
+  };
   const soon = (): void => {
     if (isQueued || state.isOver) return;
     isQueued = true;
@@ -58,6 +64,7 @@ export async function watchFence(options: WatchOptions): Promise<FenceWatch> {
       clearInterval(timer);
       listen.stop();
       await busy;
+      await teller.stop();
     },
   };
 }

@@ -107,7 +107,6 @@ export function metricsOf(
     enforcement: settings.enforcement,
     policy: () => store.state,
     audit: () => audit.state,
-    clock: Date.now,
     ...more,
   });
 }

@@ -126,7 +126,7 @@ async function start(settings: ProxySettings, log: Logger): Promise<RunningProxy
   const { count, problem } = countWorkers(settings.workers);
   if (problem !== null) log.warn({ problem }, 'one process carries all clients: the native part is missing');
   const options = {
-    onBug: (error: unknown, stage: string) => log.error({ err: error, stage }, 'bug'),
+    onBug: (error: unknown, stage: string) => tellBug(error, stage, log),
     onReload: (result: ReloadResult) => tellReload(result, log),
     onOrphaned: () => process.exit(exitCodes.drained),
   };
@@ -136,6 +136,12 @@ async function start(settings: ProxySettings, log: Logger): Promise<RunningProxy
     onWorker: (news) => tellWorker(news, log),
     onFailed: (error) => endFailed(error, log),
   });
+}
+
+/** A client that could not be accepted is no fault of ours: a descriptor or memory is missing. */
+function tellBug(error: unknown, stage: string, log: Logger): void {
+  if (stage === 'accept') log.warn({ err: error, stage }, 'clients are turned away');
+  else log.error({ err: error, stage }, 'bug');
 }
 
 function tellWorker(news: WorkerNews, log: Logger): void {

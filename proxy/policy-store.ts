@@ -16,10 +16,12 @@ export interface ReloadResult {
   readonly error: string | null;
 }
 
-/** Times in ms since 1970. */
 export interface PolicyState {
   readonly digest: string;
+  /** ms since 1970. */
   readonly loadedAt: number;
+  /** ms since then, by a clock that does not jump. */
+  readonly ageMs: number;
   readonly lastAttempt: 'ok' | 'failed';
   readonly lastError: string | null;
   readonly failures: number;
@@ -76,6 +78,8 @@ class FilePolicyStore implements PolicyStore {
   /** Digest of the policy for which the tunnels were last looked through, to the end. */
   #severedFor: string;
   #loadedAt: number;
+  /** The same moment for performance.now. */
+  #since = performance.now();
   #lastError: string | null = null;
   #failures = 0;
   #closing = new AbortController();
@@ -98,6 +102,7 @@ class FilePolicyStore implements PolicyStore {
     return {
       digest: this.#current.digest,
       loadedAt: this.#loadedAt,
+      ageMs: performance.now() - this.#since,
       lastAttempt: this.#lastError === null ? 'ok' : 'failed',
       lastError: this.#lastError,
       failures: this.#failures,
@@ -156,6 +161,7 @@ class FilePolicyStore implements PolicyStore {
   async #swap(policy: Policy): Promise<ReloadResult> {
     const changed = policy.digest !== this.#current.digest;
     this.#loadedAt = this.#options.clock();
+    this.#since = performance.now();
     // The same meaning keeps the same object: tunnels compare by it.
     if (changed) this.#current = policy;
     const severed = await this.#severForCurrent();

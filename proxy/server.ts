@@ -40,7 +40,7 @@ async function openPort(place: Place, principalOf: PrincipalOf, deps: Deps): Pro
   refuseWildcard(endpoint.address, at, deps.settings);
   const accepting: Accepting = {
     accepted: (client) => void serve(client, door, principalOf, deps),
-    failed: (error) => deps.observers.bug(error, 'accept'),
+    failed: (error) => deps.observers.notAccepted(error),
   };
   const listener = await deps.network
     .listen({ ...endpoint, ...(fd !== undefined && { fd }) }, accepting)

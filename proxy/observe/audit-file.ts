@@ -95,18 +95,19 @@ function writeSome(
 ): number {
   let done = from;
   while (done < line.length) {
-    const taken = writeOnce(fd, line, done, endOf(line, done));
+    const taken = writeOnce(fd, line, done, endOf(line, done), done > from);
     if (taken === 0) break;
     done += taken;
   }
   return done - from;
 }
 
-function writeOnce(fd: number, line: Buffer, from: number, to: number): number {
+/** A disk takes what it has room for, and says that it is full at the write after that: what it took must be known (`hasProgress`). */
+function writeOnce(fd: number, line: Buffer, from: number, to: number, hasProgress: boolean): number {
   try {
     return fs.writeSync(fd, line, from, to - from);
   } catch (error) {
-    if (errorCode(error) === 'EAGAIN') return 0;
+    if (hasProgress || errorCode(error) === 'EAGAIN') return 0;
     throw error;
   }
 }

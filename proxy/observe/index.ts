@@ -123,6 +123,8 @@ export interface Observe {
   tunnelClosed(seconds: number): void;
   /** Puts on record at once what waits for the end of the turn. */
   flush(): void;
+  /** This machine could not take a client: counted, and told in the operational log. */
+  notAccepted(error: unknown): void;
   /** An assertion failed: counted, and its stack goes to the operational log. */
   bug(error: unknown, stage: Stage): void;
 }

@@ -198,6 +198,11 @@ export const metricTable: readonly MetricRow[] = [
   metric('sallyport_bugs_total', 'counter', 'Assertions that failed; each severed one tunnel.', {
     stage: stages,
   }),
+  metric(
+    'sallyport_accept_failures_total',
+    'counter',
+    'Times that clients were turned away because this machine had nothing to accept them with, such as a descriptor.',
+  ),
   metric('sallyport_workers', 'gauge', 'Worker processes, by state; all 0 without --workers.', {
     state: workerStates,
   }),

@@ -26,10 +26,13 @@ export interface BuildInfo {
   readonly node: string;
 }
 
-/** What the policy store says of itself; PolicyStore.state has this shape. Times in ms since 1970. */
+/** What the policy store says of itself; PolicyStore.state has this shape. */
 export interface PolicyFacts {
   readonly digest: string;
+  /** ms since 1970. */
   readonly loadedAt: number;
+  /** ms since then, by a clock that does not jump. */
+  readonly ageMs: number;
   readonly lastAttempt: 'ok' | 'failed';
   readonly lastError: string | null;
   readonly failures: number;
@@ -49,8 +52,6 @@ export interface MetricSources {
   readonly audit: () => AuditState;
   /** Default: there are none. */
   readonly workers?: () => WorkerFacts;
-  /** ms since 1970. */
-  readonly clock: () => number;
 }
 
 export interface Metrics {
@@ -63,6 +64,7 @@ export interface Metrics {
   tunnelOpened(): void;
   tunnelClosed(seconds: number): void;
   bug(stage: Stage): void;
+  acceptFailed(): void;
   fence(report: FenceReport): void;
   /** Everything as plain data, for another process to merge. */
   json(): Promise<MetricsJson>;
@@ -86,6 +88,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   const unrecorded = children(counter(registry, 'sallyport_clients_unrecorded_total'), 'kind', floodKinds);
   const answers = children(counter(registry, 'sallyport_dns_answers_total'), 'answer', dnsAnswers);
   const bugs = children(counter(registry, 'sallyport_bugs_total'), 'stage', stages);
+  const acceptFailures = counter(registry, 'sallyport_accept_failures_total');
   const timings = stageTimers(registry);
   const bytes = children(counter(registry, 'sallyport_bytes_total'), 'direction', ['up', 'down']);
   const open = gauge(registry, 'sallyport_tunnels_open');
@@ -103,6 +106,7 @@ export function createMetrics(sources: MetricSources): Metrics {
       lives.observe(seconds);
     },
     bug: (stage) => bugs.get(stage)?.inc(),
+    acceptFailed: () => acceptFailures.inc(),
     fence: countFence({
       drops: counter(registry, 'sallyport_fence_drops_total'),
       ok: gauge(registry, 'sallyport_fence_ok'),
@@ -129,7 +133,7 @@ function addProcessMetrics(register: Registry): void {
 const noWorkers = { states: { starting: 0, ready: 0, silent: 0, stopped: 0 }, restarts: 0 } as const;
 
 function addSources(registry: Registry, sources: MetricSources): void {
-  const { build, enforcement, policy, audit, clock, workers = () => noWorkers } = sources;
+  const { build, enforcement, policy, audit, workers = () => noWorkers } = sources;
   gauge(registry, 'sallyport_build_info').set({ ...build }, 1);
   const enforced = gauge(registry, 'sallyport_enforcement');
   for (const mode of labelValues('sallyport_enforcement', 'mode'))
@@ -142,7 +146,7 @@ function addSources(registry: Registry, sources: MetricSources): void {
   gauge(registry, 'sallyport_policy_reload_failed', (self) =>
     self.set(policy().lastAttempt === 'failed' ? 1 : 0),
   );
-  gauge(registry, 'sallyport_policy_age_seconds', (self) => self.set((clock() - policy().loadedAt) / 1000));
+  gauge(registry, 'sallyport_policy_age_seconds', (self) => self.set(policy().ageMs / 1000));
   counter(registry, 'sallyport_audit_dropped_total', (self) => setCounter(self, audit().dropped));
   gauge(registry, 'sallyport_audit_ok', (self) => self.set(audit().ok ? 1 : 0));
   gauge(registry, 'sallyport_workers', (self) => {

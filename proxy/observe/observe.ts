@@ -10,7 +10,7 @@ import type { Metrics } from './metrics.ts';
 export interface ObserveParts {
   readonly audit: Audit;
   readonly metrics: Metrics;
-  /** Where the stack of a bug goes: the operational log. */
+  /** Where a bug goes with its stack, and at stage `accept` what the machine could not do: the operational log. */
   readonly onBug: (error: unknown, stage: Stage) => void;
   /** ms on a clock that does not jump; default the machine's. */
   readonly now?: () => number;
@@ -43,6 +43,10 @@ export function createObserve({ audit, metrics, onBug, now }: ObserveParts): Obs
     },
     tunnelOpened: () => metrics.tunnelOpened(),
     tunnelClosed: (seconds) => metrics.tunnelClosed(seconds),
+    notAccepted(error) {
+      metrics.acceptFailed();
+      onBug(error, 'accept');
+    },
     bug(error, stage) {
       metrics.bug(stage);
       onBug(error, stage);

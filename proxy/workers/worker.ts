@@ -16,7 +16,9 @@ const tellMs = 1000;
 /** The policy of this process. */
 interface PolicyHere {
   current: Policy;
-  loadedAt: number;
+  readonly loadedAt: number;
+  /** The same moment for performance.now. */
+  readonly since: number;
 }
 
 interface Serving {
@@ -76,7 +78,7 @@ async function start(order: StartOrder, text: Uint8Array, tell: Tell): Promise<S
   const audit = ledgerAudit(createAudit(settings.audit, auditFd), board, worker, Date.now);
   const tunnels = createTunnels();
   const current = await openImage({ text, ...head });
-  const policy = { current, loadedAt: Date.now() };
+  const policy = { current, loadedAt: Date.now(), since: performance.now() };
   const store = storeOf(policy);
   const limits = boardLimits(board, worker, settings);
   const onBug = (error: unknown, stage: string): void => tell('bug', { error, stage });
@@ -109,8 +111,10 @@ function storeOf(policy: PolicyHere): Parameters<typeof createClientPlane>[0]['s
       return policy.current;
     },
     get state() {
-      const { current, loadedAt } = policy;
-      return { digest: current.digest, loadedAt, lastAttempt: 'ok' as const, lastError: null, failures: 0 };
+      const { current, loadedAt, since } = policy;
+      const ageMs = performance.now() - since;
+      const good = { lastAttempt: 'ok', lastError: null, failures: 0 } as const;
+      return { digest: current.digest, loadedAt, ageMs, ...good };
     },
   };
 }

@@ -13,7 +13,6 @@ import {
 export interface PartsFacts {
   policy: PolicyFacts;
   isDraining: boolean;
-  now: number;
   reloads: number;
   readonly severed: string[];
 }
@@ -31,11 +30,12 @@ export function createTestParts(t: Test): TestParts {
   const policy: PolicyFacts = {
     digest,
     loadedAt: 1_000_000,
+    ageMs: 0,
     lastAttempt: 'ok',
     lastError: null,
     failures: 0,
   };
-  const facts: PartsFacts = { policy, isDraining: false, now: 1_000_000, reloads: 0, severed: [] };
+  const facts: PartsFacts = { policy, isDraining: false, reloads: 0, severed: [] };
   const audit = createAudit(join(t.testdir({ logs: {} }), 'logs', 'audit.jsonl'));
   t.teardown(() => audit.close());
   const metrics = createMetrics({
@@ -43,7 +43,6 @@ export function createTestParts(t: Test): TestParts {
     enforcement: 'fence',
     policy: () => facts.policy,
     audit: () => audit.state,
-    clock: () => facts.now,
   });
   const store: AdminParts['store'] = {
     get current() {

@@ -224,6 +224,9 @@ function createRecord({ onDecided = () => {}, expectsBugs = false }: TestProxyOp
       if (!expectsBugs) console.error(error);
       bugs.push({ error, stage });
     },
+    notAccepted(error) {
+      this.bug(error, 'accept');
+    },
     flush() {},
     named(event) {
       check(nameRecord(event));

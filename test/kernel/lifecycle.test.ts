@@ -15,6 +15,7 @@ async function remains(world: World): Promise<Record<string, readonly string[]>>
   return {
     tables: lines(tables),
     links: lines(links).filter((line) => / sp-/.test(line)),
+    routes: lines(await world.host.must(['ip', 'route', 'show', 'type', 'blackhole'])),
     netns: lines(names).filter((line) => line.startsWith('sallyport-') && line.includes(world.name(''))),
     mounts: lines(mounts).filter(
       (line) =>
@@ -26,7 +27,16 @@ async function remains(world: World): Promise<Record<string, readonly string[]>>
   };
 }
 
-const nothing = { tables: [], links: [], netns: [], mounts: [], runs: [], slots: [], processes: [] };
+const nothing = {
+  tables: [],
+  links: [],
+  routes: [],
+  netns: [],
+  mounts: [],
+  runs: [],
+  slots: [],
+  processes: [],
+};
 
 // A slow machine is no failure.
 t.setTimeout(300_000);

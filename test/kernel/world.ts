@@ -78,8 +78,8 @@ export interface World {
     command: readonly string[],
     env?: NodeJS.ProcessEnv,
   ): Promise<RunOutput>;
-  /** Starts it and does not wait. */
-  start(options: readonly string[], command: readonly string[]): StartedRun;
+  /** Starts it and does not wait; `around` are words put before it. */
+  start(options: readonly string[], command: readonly string[], around?: readonly string[]): StartedRun;
   /** Watches for packets from or to the address pool, and for any DNS: outside, or at the host's end of every link. */
   capture(where?: 'outside' | 'host'): Promise<Capture>;
   /** Drops the kernel has counted for a run, by class. */
@@ -159,8 +159,9 @@ export async function makeWorld(t: Tearable): Promise<World> {
           timeoutMs: 60_000,
         }),
       ),
-    start: (extra, command) => {
-      const argv = [...host.enter, process.execPath, main, 'run', ...options, ...extra, '--', ...command];
+    start: (extra, command, around = []) => {
+      const program = [...host.enter, ...around, process.execPath, main, 'run'];
+      const argv = [...program, ...options, ...extra, '--', ...command];
       const started = startRun(argv, environment);
       t.teardown(() => void started.child.kill('SIGKILL'));
       return started;

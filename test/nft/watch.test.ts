@@ -26,7 +26,11 @@ async function rig(t: Tearable) {
   const reports: FenceReport[] = [];
   const news: WatchEvent[] = [];
   const links: string[] = [];
-  const faults = { report: false, close: false };
+  const faults: { report: boolean; close: boolean; wait: Promise<void> | undefined } = {
+    report: false,
+    close: false,
+    wait: undefined,
+  };
   const watch = await watchFence({
     nft,
     spec,
@@ -39,6 +43,7 @@ async function rig(t: Tearable) {
       open: async () => void links.push('up'),
     },
     report: async (report) => {
+      await faults.wait;
       if (faults.report) throw new Error('proxy is away');
       reports.push(report);
     },
@@ -100,6 +105,32 @@ t.test('a report that nobody took comes again, although the fence holds by then'
   await watch.look();
   t.match(reports.slice(1), [{ ok: false, problems: [/rule 2 is missing/] }, { ok: true }]);
 });
+
+t.test(
+  'a listener that stands still holds up no repair, and hears of every break once it moves',
+  async (t) => {
+    const { nft, watch, reports, news, faults } = await rig(t);
+    const { promise: moves, resolve: move } = Promise.withResolvers<void>();
+    faults.wait = moves;
+    dropRule(nft);
+    const first = watch.look();
+    while (news.length < 1) await new Promise((resolve) => setImmediate(resolve));
+    nft.tables.delete(spec.table);
+    const second = watch.look();
+    while (news.length < 2) await new Promise((resolve) => setImmediate(resolve));
+    t.same(await verifyFence(nft, spec), []);
+    t.equal(reports.length, 1, 'nothing was taken meanwhile');
+    faults.wait = undefined;
+    move();
+    await Promise.all([first, second]);
+    t.match(reports.slice(1), [
+      { ok: false, problems: [/rule 2 is missing/] },
+      { ok: true, repairs: 1 },
+      { ok: false, problems: ['table `sallyport_a` is missing'] },
+      { ok: true, repairs: 2 },
+    ]);
+  },
+);
 
 t.test('when the kernel refuses the repair, the link is down until the fence holds', async (t) => {
   const { nft, watch, reports, news, links } = await rig(t);

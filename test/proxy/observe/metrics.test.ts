@@ -130,13 +130,12 @@ t.test('a decision that could not be written is not counted as one', async (t) =
 
 t.test('a failed reload shows, and a new policy replaces the digest instead of adding one', async (t) => {
   const { facts, metrics } = createTestParts(t);
-  facts.policy = { ...facts.policy, lastAttempt: 'failed', lastError: 'bad', failures: 2 };
-  facts.now += 5000;
+  facts.policy = { ...facts.policy, lastAttempt: 'failed', lastError: 'bad', failures: 2, ageMs: 5000 };
   const failed = await samples(metrics.text());
   t.equal(failed.get('sallyport_policy_reload_failed'), 1);
   t.equal(failed.get('sallyport_policy_reload_failures_total'), 2);
   t.equal(failed.get('sallyport_policy_age_seconds'), 5);
-  facts.policy = { ...facts.policy, digest: 'b'.repeat(64), lastAttempt: 'ok', loadedAt: facts.now };
+  facts.policy = { ...facts.policy, digest: 'b'.repeat(64), lastAttempt: 'ok' };
   const names = [...(await samples(metrics.text())).keys()].filter((name) =>
     name.startsWith('sallyport_policy_info'),
   );
