@@ -29,9 +29,13 @@ export function fenceIo(environment: Readonly<Record<string, string | undefined>
   };
 }
 
+/**
+ * The listeners stay: while a child of execa runs, its own listener ends this process by the signal when it finds nobody else listening, and one
+ * that listens once is gone by then.
+ */
 function untilSignal(): AbortSignal {
   const control = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => control.abort());
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => control.abort());
   return control.signal;
 }
 
