@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { needs } from '../../helpers/needs.ts';
 import { run, type Output } from '../../helpers/netns.ts';
-import { attempts, common, example, makeMachine, setBridgeNf, sinksOf } from '../world/engine.ts';
+import { attempts, common, makeMachine, setBridgeNf, sinksOf, world } from '../world/engine.ts';
 
 /** What podman needs here: limits that it may set, and a network whose bridge has a name that the fence knows. */
 function podmanFiles(dir: string): void {
@@ -39,7 +39,7 @@ t.test('a network of podman, whose proxy is a member', { skip: needs(t, wantedFo
   const machine = await makeMachine(t);
   const { dir, host } = machine;
   podmanFiles(dir);
-  await run(['sh', '-c', `mkdir ${dir}/skel && sh ${example}/image.sh | tar -C ${dir}/skel -x`]);
+  await run(['sh', '-c', `mkdir ${dir}/skel && sh ${world}/host-image.sh | tar -C ${dir}/skel -x`]);
   const env = { ...process.env, CONTAINERS_CONF: join(dir, 'containers.conf') };
   const place = ['--root', `${dir}/p`, '--runroot', `${dir}/pr`, '--network-config-dir', `${dir}/networks`];
   const podman = async (...more: readonly string[]): Promise<Output> =>
@@ -78,7 +78,7 @@ t.test('a network of podman, whose proxy is a member', { skip: needs(t, wantedFo
   t.match(await machine.fence('apply', ...words), { code: 0, stderr: '' });
   for (const value of ['1', '0'] as const) {
     await setBridgeNf(machine, value);
-    const seen = await sinksOf(machine, '172.31.0.');
+    const seen = await sinksOf(machine, / 172\.31\.0\./);
     t.equal((await agent(attempts(others))).replaceAll(/open udp .*\n/g, ''), 'done\n');
     t.same(await seen(), [], 'zero packets');
     t.equal(

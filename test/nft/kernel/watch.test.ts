@@ -5,7 +5,7 @@ import { createServer, request, type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { createNft, planFence, verifyFence, type FenceReport, type FenceSpec } from '../../../nft/index.ts';
 import { findProgram, needs } from '../../helpers/needs.ts';
 import { makeLink, makeNetns } from '../../helpers/netns.ts';
@@ -51,6 +51,9 @@ const cases: readonly [title: string, commands: (at: (words: string) => string) 
     /prio 300/,
   ],
 ];
+
+// A slow machine is no failure.
+t.setTimeout(300_000);
 
 t.test('the watch', { skip }, async (t) => {
   const { host, lines, watch, reports, link, metric } = await rig(t);
@@ -159,7 +162,7 @@ t.test('the watch', { skip }, async (t) => {
 type Told = FenceReport & { readonly ready: number };
 
 /** A host with a fenced link, a proxy and a watch that run there, and whatever passes between them. */
-async function rig(t: Parameters<typeof makeNetns>[0] & { testdir(): string }) {
+async function rig(t: Test) {
   const host = await makeNetns(t, 'watch');
   const inside = await makeNetns(t, 'inside');
   await makeLink(
