@@ -119,3 +119,36 @@ export async function setBridgeNf({ host }: Machine, value: '0' | '1'): Promise<
     `for f in /proc/sys/net/bridge/bridge-nf-call-*; do echo ${value} > $f; done`,
   ]);
 }
+
+/** For `perl -MIO::Socket::IP -e`: says hello on 22 and 3128, in both families; perl, because it starts at once. */
+export const perlServer =
+  'for my $p (22, 3128) { next if fork; my $l = IO::Socket::IP->new(Listen => 9, LocalHost => "::", LocalPort => $p, V6Only => 0, ReuseAddr => 1) || IO::Socket::IP->new(Listen => 9, LocalPort => $p, ReuseAddr => 1) || die; while (my $c = $l->accept) { print $c "hello"; close $c } } sleep';
+
+/** Packets of a class that the fence of `words` has dropped since it was applied. */
+export async function drops(machine: Machine, words: readonly string[], name: string): Promise<number> {
+  const { stdout } = await machine.fence('verify', ...words, '--json');
+  return Number(new RegExp(`"${name}":(\\d+)`).exec(stdout)?.[1]);
+}
+
+/** Waits until the fence of `words` holds for every member that is there: the last answer of verify. */
+export async function untilWhole(machine: Machine, words: readonly string[]): Promise<string> {
+  for (let i = 0; ; i += 1) {
+    const { code, stdout } = await machine.fence('verify', ...words);
+    if (code === 0 || i === 50) return stdout;
+    await new Promise((resolve) => void setTimeout(resolve, 200));
+  }
+}
+
+/** Which of `wanted` (address and port) are not open by TCP, after a few rounds: an IPv6 address takes its time. */
+export async function missing(
+  exec: (script: string) => Promise<string>,
+  others: readonly string[],
+  wanted: readonly string[],
+): Promise<readonly string[]> {
+  let left = wanted;
+  for (let round = 0; round < 10 && left.length > 0; round += 1) {
+    const open = (await exec(attempts(others))).split('\n');
+    left = left.filter((one) => !open.includes(`open tcp ${one}`));
+  }
+  return left;
+}
