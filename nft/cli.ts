@@ -6,6 +6,7 @@ import { createNft } from './client.ts';
 import { FenceError, type FenceErrorCode } from './errors.ts';
 import { confirmTable } from './guard.ts';
 import { underLock } from './lock.ts';
+import { createResolvers } from './resolver.ts';
 import { readSpecFile, specDefaults, specFromFlags, type SpecFlags } from './spec-source.ts';
 import { checkTable, type FenceSpec } from './spec.ts';
 import { apply, exitCodes, plan, verify, watch, type FenceIo, type Verb, type VerbFlags } from './verbs.ts';
@@ -19,6 +20,7 @@ export function fenceIo(environment: Readonly<Record<string, string | undefined>
   return {
     nft: createNft(),
     bridges: createBridgeReader(),
+    resolvers: createResolvers(),
     folder: environment['SALLYPORT_STATE_DIR'] ?? '/run/sallyport',
     stop: untilSignal,
     out: (text) => void process.stdout.write(`${text}\n`),
@@ -29,9 +31,13 @@ export function fenceIo(environment: Readonly<Record<string, string | undefined>
   };
 }
 
+/**
+ * The listeners stay: while a child of execa runs, its own listener ends this process by the signal when it finds nobody else listening, and one
+ * that listens once is gone by then.
+ */
 function untilSignal(): AbortSignal {
   const control = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => control.abort());
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => control.abort());
   return control.signal;
 }
 
@@ -73,10 +79,11 @@ export function fenceCommand(io: FenceIo = fenceIo()): Command {
 
 function removeCommand(io: FenceIo): Command {
   return onTable('remove', 'remove our table; no error when it is already gone', io, async ({ table }) => {
-    await underLock(
-      { folder: io.folder, table: checkTable(table) },
-      async () => await removeFence(io.nft, table),
-    );
+    await underLock({ folder: io.folder, table: checkTable(table) }, async () => {
+      const isBridged = (await io.nft.list(table, 'bridge')).length > 0;
+      await removeFence(io.nft, table);
+      if (isBridged) await io.resolvers.release(table);
+    });
     return [{ table, removed: true }, `table inet ${table} is gone`];
   }).addHelpText(
     'after',

@@ -29,16 +29,21 @@ async function moveLink(link: string, to: 'up' | 'down', options: IpOptions): Pr
 
 /** Standard output of `ip ARGS`. Rejects with a FenceError `nft_failed`. */
 export async function runIp(args: readonly string[], { enter = [] }: IpOptions = {}): Promise<string> {
-  const [program = 'ip', ...rest] = [...enter, 'ip', ...args];
+  return await runTool(['ip', ...args], enter);
+}
+
+/** Standard output of a program. Rejects with a FenceError `nft_failed`. */
+export async function runTool(argv: readonly string[], enter: readonly string[] = []): Promise<string> {
+  const [program = '', ...rest] = [...enter, ...argv];
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   execFile(program, rest, { timeout: timeoutMs, maxBuffer: 16 << 20 }, (error, stdout, stderr) => {
     if (error === null) resolve(stdout);
-    else reject(refused(args, stderr.trim() || error.message, error));
+    else reject(refused(argv, stderr.trim() || error.message, error));
   });
   return await promise;
 }
 
-function refused(args: readonly string[], said: string, cause: Error): FenceError {
-  const message = `\`ip ${args.join(' ')}\` failed: ${said}`;
-  return new FenceError('nft_failed', message, 'install iproute2, and run as root', { cause });
+function refused(argv: readonly string[], said: string, cause: Error): FenceError {
+  const message = `\`${argv.join(' ')}\` failed: ${said}`;
+  return new FenceError('nft_failed', message, 'install iproute2 and util-linux, and run as root', { cause });
 }

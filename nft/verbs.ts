@@ -8,6 +8,7 @@ import { planFence } from './fence.ts';
 import { findBypasses } from './foreign.ts';
 import { underLock } from './lock.ts';
 import { printDrops, printPlan } from './print.ts';
+import type { Resolvers } from './resolver.ts';
 import { linksOf, type FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 import { verifyFence } from './verify.ts';
@@ -23,6 +24,7 @@ export const exitCodes = { ok: 0, differs: 1, usage: 2, cannot: 69, busy: 75 } a
 export interface FenceIo {
   readonly nft: WatchedNft;
   readonly bridges: BridgeReader;
+  readonly resolvers: Resolvers;
   /** Folder of locks and of rules that may come back. */
   readonly folder: string;
   /** Aborted when the process is told to end. */
@@ -58,6 +60,7 @@ export const apply: Verb = async (io, spec, { json, confirm }) => {
   const words = `table inet ${table} is in place and reads back as planned, around ${interfaces.join(', ')}`;
   if (confirm === undefined) {
     await underLock(place, async () => await applyFence(io.nft, spec));
+    await io.resolvers.settle(spec);
     say({}, words);
     return exitCodes.ok;
   }
@@ -67,6 +70,7 @@ export const apply: Verb = async (io, spec, { json, confirm }) => {
   await underLock(place, async (lock) => {
     await applyUnlessUnconfirmed({ nft: io.nft, spec, place, lock, seconds, onPending, stop: io.stop() });
   });
+  await io.resolvers.settle(spec);
   say({ confirmed: true }, `table inet ${table} was confirmed and stays`);
   return exitCodes.ok;
 };
@@ -84,7 +88,7 @@ function readSeconds(text: string): number {
 }
 
 export const verify: Verb = async (io, spec, { json }) => {
-  const differences = await verifyFence(io.nft, spec);
+  const differences = [...(await verifyFence(io.nft, spec)), ...(await io.resolvers.verify(spec))];
   const bypasses = findBypasses(await io.nft.ruleset(), spec);
   const isSame = differences.length === 0;
   const holds = isSame && bypasses.length === 0;
@@ -111,7 +115,11 @@ export const watch: Verb = async (io, spec, { json, admin }) => {
   };
   await runWatch({
     nft,
-    bridges: io.bridges,
+    members: async () => {
+      const now = await io.bridges.read(spec);
+      await io.resolvers.settle(now);
+      return now;
+    },
     spec,
     admin,
     isJson: json === true,

@@ -21,9 +21,18 @@ export async function listFence(nft: Nft, spec: FenceSpec): Promise<readonly Nft
 
 /** The same for a listing that is at hand. */
 export function compareFence(spec: FenceSpec, listing: readonly NftObject[]): readonly string[] {
-  const planned = readShape(additions(planFence(spec)));
+  return comparePlan(spec.table, planFence(spec), listing);
+}
+
+/** The same for any transaction that makes tables called `table`. */
+export function comparePlan(
+  table: string,
+  tx: Transaction,
+  listing: readonly NftObject[],
+): readonly string[] {
+  const planned = readShape(additions(tx));
   const found = readShape(listing);
-  if (found.tables.length === 0) return [`table \`${spec.table}\` is missing`];
+  if (found.tables.length === 0) return [`table \`${table}\` is missing`];
   return [
     ...missing(planned.tables, found.tables).map((name) => `table \`${name}\` is missing`),
     ...compareTables(planned, found),

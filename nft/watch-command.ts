@@ -1,6 +1,5 @@
 // `sallyport fence watch`: runs the watch until it is told to stop, prints what happens, and tells a proxy. Decides nothing.
 import { once } from 'node:events';
-import type { BridgeReader } from './bridge.ts';
 import { moveLinks } from './link.ts';
 import { startMonitor } from './monitor.ts';
 import { linksOf, type FenceSpec } from './spec.ts';
@@ -11,7 +10,8 @@ import type { FenceReport, WatchEvent } from './watch-look.ts';
 
 export interface WatchCommand {
   readonly nft: WatchedNft;
-  readonly bridges: BridgeReader;
+  /** Who is plugged into the bridges of `spec` at this moment; what can be done for them at once has been. */
+  readonly members: () => Promise<FenceSpec>;
   readonly spec: FenceSpec;
   /** Admin socket of the proxy that serves these sandboxes. */
   readonly admin: string | undefined;
@@ -23,7 +23,7 @@ export interface WatchCommand {
 /** Resolves once `stop` is aborted. The fence stays as it is then. */
 export async function runWatch({
   nft,
-  bridges,
+  members,
   spec,
   admin,
   isJson,
@@ -35,7 +35,7 @@ export async function runWatch({
   const watch = await watchFence({
     nft,
     spec,
-    members: async () => await bridges.read(spec),
+    members,
     links: {
       close: async () => await moveLinks(names, 'down'),
       open: async () => await moveLinks(names, 'up'),

@@ -1,11 +1,12 @@
 // Every probe of the launch gate with its control: behind the fence none passes and each is counted, without it the very same one passes.
-// Prints the table of both.
+// Leaves the table of both for `npm run test:kernel`, which prints it.
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { ProbeResult } from '../../container/gate/result.ts';
 import { makeNetns, type Netns } from '../helpers/netns.ts';
 import { needs } from '../helpers/needs.ts';
 import { gateNeeds } from '../kernel/world.ts';
+import { keepRows, type ProbeRow } from '../tools/probe-report.ts';
 
 const child = join(import.meta.dirname, '../kernel/mutants/open.child.ts');
 /** Not packets of the table: they say what belongs to no one probe. */
@@ -38,21 +39,24 @@ t.test(
   { skip: needs(t, gateNeeds) },
   async (t) => {
     const bare = await makeNetns(t, 'open');
-    await t.test('on a bare machine', async (t) => await compare(t, bare));
+    const kept: ProbeRow[] = [];
+    await t.test('on a bare machine', async (t) => void kept.push(...(await compare(t, bare))));
     const strict = await makeNetns(t, 'strict');
     await strict.must(['sh', '-c', 'echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter']);
     await strict.must(['nft', ownRules]);
-    await t.test('on a machine with rules of its own', async (t) => await compare(t, strict));
+    await t.test(
+      'on a machine with rules of its own',
+      async (t) => void kept.push(...(await compare(t, strict))),
+    );
+    keepRows(kept);
   },
 );
 
-async function compare(t: Test, host: Netns): Promise<void> {
+async function compare(t: Test, host: Netns): Promise<readonly ProbeRow[]> {
   const out = await host.must([process.execPath, child, `o${host.name.slice(-6)}`], { timeoutMs: 60_000 });
   const { fenced, open } = JSON.parse(out) as Record<'fenced' | 'open', readonly ProbeResult[]>;
   const rows = fenced.filter(({ id }) => !others.has(id));
   const control = new Map(open.map((one) => [one.id, one]));
-  for (const { id, verdict, signal } of rows)
-    t.comment(`${id.padEnd(26)} ${verdict.padEnd(5)} ${signal} | no fence: ${control.get(id)?.signal ?? ''}`);
   t.ok(rows.length > 80, `${rows.length} probes`);
   t.same(
     rows.filter(({ verdict }) => verdict !== 'pass').map(({ id, signal }) => `${id}: ${signal}`),
@@ -71,4 +75,5 @@ async function compare(t: Test, host: Netns): Promise<void> {
     [],
     'without a fence each of them passes',
   );
+  return rows.map((fenced) => ({ machine: t.name, fenced, open: control.get(fenced.id) }));
 }

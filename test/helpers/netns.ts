@@ -21,7 +21,7 @@ export interface Output {
 export interface RunOptions {
   /** Text for the command's stdin; default: nothing. */
   readonly input?: string;
-  /** Milliseconds after which the command is killed; default 20,000. */
+  /** Milliseconds after which the command is killed; default 60,000: on a machine with a load of 20 a start takes many seconds. */
   readonly timeoutMs?: number;
   readonly env?: NodeJS.ProcessEnv;
 }
@@ -31,7 +31,7 @@ export interface Running {
   readonly child: ChildProcessByStdio<Writable, Readable, null>;
   /** Every line of its stdout so far. */
   readonly lines: readonly string[];
-  /** Resolves with the first line that satisfies `wanted`, seen already or still to come; rejects when the command ends first, or after 10 s. */
+  /** Resolves with the first line that satisfies `wanted`, seen already or still to come; rejects when the command ends first, or after 60 s. */
   line(wanted: (line: string) => boolean): Promise<string>;
   stop(): Promise<void>;
 }
@@ -110,7 +110,7 @@ async function must(argv: readonly string[], options?: RunOptions): Promise<stri
 /** Runs a command to its end, outside of any namespace unless `argv` enters one. */
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<Output> {
   const [program = '', ...args] = argv;
-  const timeout = options.timeoutMs ?? 20_000;
+  const timeout = options.timeoutMs ?? 60_000;
   const child = spawn(program, args, { stdio: 'pipe', timeout, killSignal: 'SIGKILL', env: options.env });
   child.stdin.on('error', () => {}); // a command may end without reading its input
   child.stdin.end(options.input ?? '');
@@ -159,7 +159,7 @@ async function firstLine(
   if (seen !== undefined) return seen;
   return await new Promise((resolve, reject) => {
     const fail = (why: string): void => reject(new Error(`\`${what}\` ${why} before the awaited line`));
-    const deadline = setTimeout(() => fail('took 10 s'), 10_000);
+    const deadline = setTimeout(() => fail('took 60 s'), 60_000);
     reader.on('line', (line) => {
       if (!wanted(line)) return;
       clearTimeout(deadline);
@@ -172,10 +172,10 @@ async function firstLine(
   });
 }
 
-/** The kernel offers no event for "a socket listens", so this asks again until it does; gives up after 10 s. */
+/** The kernel offers no event for "a socket listens", so this asks again until it does; gives up after a minute. */
 async function untilListening(ns: Netns, port: number, protocol: 'tcp' | 'udp'): Promise<void> {
   const flags = protocol === 'tcp' ? '-Hltn' : '-Hlun';
-  for (let attempt = 0; attempt < 500; attempt += 1) {
+  for (let attempt = 0; attempt < 3000; attempt += 1) {
     const { stdout } = await ns.run(['ss', flags, `sport = :${port}`]);
     if (stdout.trim() !== '') return;
     await delay(20);

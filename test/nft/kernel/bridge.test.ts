@@ -10,6 +10,9 @@ const root = join(import.meta.dirname, '../../..');
 const main = join(root, 'container/main.ts');
 const tools = join(import.meta.dirname, '../world');
 
+// A slow machine is no failure.
+t.setTimeout(300_000);
+
 type Tearable = Parameters<typeof makeNetns>[0] & { testdir(): string };
 
 interface Lan {
@@ -247,6 +250,28 @@ for (const bridgeNf of ['0', '1'] as const) {
       await c.must(['ip', 'addr', 'del', '172.30.0.2/24', 'dev', 'eth0']);
     });
 
+    await t.test(
+      'a namespace elsewhere whose link has the same numbers is not taken for a member',
+      async (t) => {
+        const [far, farther] = [await makeNetns(t, 'far'), await makeNetns(t, 'farther')];
+        const [port] = JSON.parse(await lan.host.must(['ip', '-j', 'link', 'show', 'v-a'])) as {
+          ifindex: number;
+          link_index: number;
+        }[];
+        const twin = `ip link add eth0 index ${port?.link_index} type veth peer name x index ${port?.ifindex} netns ${farther.name}`;
+        await far.must(['sh', '-c', `${twin}; ip addr add 172.30.0.2/24 dev eth0`]);
+        t.match(await lan.fence('apply', ...words), { code: 0, stderr: '' });
+        t.ok(await reaches(lan.a, '172.30.0.2', 3128), 'the proxy is still the proxy');
+        t.match(
+          await lan.a.must(['nft', 'list', 'tables']),
+          /^table inet sallyport_r/m,
+          'a member cannot ask',
+        );
+        t.equal(await lan.p.must(['nft', 'list', 'tables']), '', 'the proxy can');
+        t.equal(await far.must(['nft', 'list', 'tables']), '', 'whoever is no member is left alone');
+      },
+    );
+
     await t.test('both tables go back when unconfirmed, and go away when removed', async (t) => {
       await lan.fence('apply', ...words);
       const before = await lan.host.must(['nft', '-s', 'list', 'ruleset']);
@@ -257,6 +282,7 @@ for (const bridgeNf of ['0', '1'] as const) {
       t.equal(await lan.host.must(['nft', '-s', 'list', 'ruleset']), before);
       t.match(await lan.fence('remove', '--table', 'sallyport_t'), { code: 0 });
       t.equal(await lan.host.must(['nft', 'list', 'ruleset']), '');
+      t.equal(await lan.a.must(['nft', 'list', 'ruleset']), '');
     });
   });
 }

@@ -8,7 +8,7 @@ import { makeLink, makeNetns, type Netns, type Output, type Running } from '../.
 export const common = ['root', 'netns', 'nft', 'perl', 'ip', 'nsenter', 'bash', 'iptables'];
 export const root = join(import.meta.dirname, '../../..');
 const main = join(root, 'container/main.ts');
-const world = import.meta.dirname;
+export const world = import.meta.dirname;
 export const example = join(root, 'examples/compose');
 
 export interface Tearable {
@@ -26,7 +26,7 @@ export interface Machine {
 }
 
 const listener = (port: number): string =>
-  `require('net').createServer(s => s.on('error', () => {}).end('hello')).listen(${port}, '0.0.0.0', () => console.log('on'))`;
+  `require('net').createServer(s => s.on('error', () => {}).end('hello')).listen(${port}, '::', () => console.log('on'))`;
 
 /** A host with services on every address, and beyond it an outside to which every address belongs. */
 export async function makeMachine(t: Tearable): Promise<Machine> {
@@ -37,9 +37,11 @@ export async function makeMachine(t: Tearable): Promise<Machine> {
   const host = await makeNetns(t, 'engine');
   const outside = await makeNetns(t, 'outside');
   await makeLink(
-    { ns: host, dev: 'up0', addresses: ['10.98.0.1/24'] },
-    { ns: outside, dev: 'up0', addresses: ['10.98.0.2/24'] },
+    { ns: host, dev: 'up0', addresses: ['10.98.0.1/24', 'fd00:98::1/64'] },
+    { ns: outside, dev: 'up0', addresses: ['10.98.0.2/24', 'fd00:98::2/64'] },
   );
+  for (const address of ['192.0.2.7/32', '2001:db8::7/128'])
+    await host.must(['ip', 'addr', 'add', address, 'dev', 'lo']);
   await host.must(['ip', 'route', 'add', 'default', 'via', '10.98.0.2']);
   await outside.must(['ip', 'route', 'add', 'local', '0.0.0.0/0', 'dev', 'lo']);
   await outside.must(['ip', 'route', 'add', '10.98.0.0/24', 'dev', 'up0', 'table', 'local']).catch(() => '');
@@ -63,10 +65,24 @@ export async function makeMachine(t: Tearable): Promise<Machine> {
   };
 }
 
-/** What reaches the host's own stack, at whatever address, and what leaves it: lines that name a member of `subnet`. */
+/** Every address that the host has at this moment, as a container would write it: a link-local one is that of its own bridge. */
+export async function addressesOf({ host }: Machine): Promise<readonly string[]> {
+  const links = JSON.parse(await host.must(['ip', '-j', 'addr', 'show'])) as readonly {
+    readonly ifname: string;
+    readonly addr_info: readonly { readonly local: string; readonly scope: string }[];
+  }[];
+  return links.flatMap(({ ifname, addr_info }) =>
+    addr_info.flatMap(({ local, scope }) => {
+      if (scope === 'global') return [local];
+      return scope === 'link' && ifname === 'br-agents' ? [`${local}%eth0`] : [];
+    }),
+  );
+}
+
+/** What reaches the host's own stack, at whatever address, and what leaves it: lines that name one of `members`, and every question to a DNS server. */
 export async function sinksOf(
   { host, outside }: Machine,
-  subnet: string,
+  members: RegExp,
 ): Promise<() => Promise<readonly string[]>> {
   const sinks = [
     host.start(['perl', join(world, 'sink.pl'), 'local', '10.98.0.1']),
@@ -81,7 +97,7 @@ export async function sinksOf(
       await sink.line((line) => line.endsWith(' 31999'));
       await sink.stop();
     }
-    const isLeak = (line: string): boolean => line.includes(` ${subnet}`) || / 53 \d+$/.test(line);
+    const isLeak = (line: string): boolean => members.test(line) || / 53 \d+$/.test(line);
     return sinks.flatMap(({ lines }) => lines.filter(isLeak));
   };
 }
@@ -102,4 +118,37 @@ export async function setBridgeNf({ host }: Machine, value: '0' | '1'): Promise<
     '-c',
     `for f in /proc/sys/net/bridge/bridge-nf-call-*; do echo ${value} > $f; done`,
   ]);
+}
+
+/** For `perl -MIO::Socket::IP -e`: says hello on 22 and 3128, in both families; perl, because it starts at once. */
+export const perlServer =
+  'for my $p (22, 3128) { next if fork; my $l = IO::Socket::IP->new(Listen => 9, LocalHost => "::", LocalPort => $p, V6Only => 0, ReuseAddr => 1) || IO::Socket::IP->new(Listen => 9, LocalPort => $p, ReuseAddr => 1) || die; while (my $c = $l->accept) { print $c "hello"; close $c } } sleep';
+
+/** Packets of a class that the fence of `words` has dropped since it was applied. */
+export async function drops(machine: Machine, words: readonly string[], name: string): Promise<number> {
+  const { stdout } = await machine.fence('verify', ...words, '--json');
+  return Number(new RegExp(`"${name}":(\\d+)`).exec(stdout)?.[1]);
+}
+
+/** Waits until the fence of `words` holds for every member that is there: the last answer of verify. */
+export async function untilWhole(machine: Machine, words: readonly string[]): Promise<string> {
+  for (let i = 0; ; i += 1) {
+    const { code, stdout } = await machine.fence('verify', ...words);
+    if (code === 0 || i === 50) return stdout;
+    await new Promise((resolve) => void setTimeout(resolve, 200));
+  }
+}
+
+/** Which of `wanted` (address and port) are not open by TCP, after a few rounds: an IPv6 address takes its time. */
+export async function missing(
+  exec: (script: string) => Promise<string>,
+  others: readonly string[],
+  wanted: readonly string[],
+): Promise<readonly string[]> {
+  let left = wanted;
+  for (let round = 0; round < 10 && left.length > 0; round += 1) {
+    const open = (await exec(attempts(others))).split('\n');
+    left = left.filter((one) => !open.includes(`open tcp ${one}`));
+  }
+  return left;
 }
