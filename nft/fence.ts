@@ -12,7 +12,7 @@ import { replaceTable, together, type Transaction } from './transaction.ts';
  */
 const raw = -300;
 const hooks = {
-  inet: ['prerouting', 'input', 'forward', 'postrouting'],
+  inet: ['prerouting', 'input', 'forward', 'output', 'postrouting'],
   bridge: ['prerouting', 'input', 'forward', 'output'],
 } as const;
 
@@ -39,8 +39,11 @@ export function planFence(spec: FenceSpec): Transaction {
 /** Counters that are used, base chains, chains that are jumped to, rules. */
 function content(family: o.Family, table: string, rules: readonly ChainRule[]): readonly o.Addable[] {
   const place = { family, table } as const;
-  const based: readonly string[] = hooks[family];
-  const called = new Set(rules.map(([chain]) => chain).filter((chain) => !based.includes(chain)));
+  const unused = (hook: string): boolean => hook === 'output' && !rules.some(([chain]) => chain === hook);
+  const based = hooks[family].filter((hook) => !unused(hook));
+  const called = new Set(
+    rules.map(([chain]) => chain).filter((chain) => !based.some((hook) => hook === chain)),
+  );
   const counted = new Set(
     rules.flat().flatMap((one) => (typeof one === 'object' && 'counter' in one ? [one.counter] : [])),
   );
@@ -49,7 +52,7 @@ function content(family: o.Family, table: string, rules: readonly ChainRule[]): 
       .map(({ name }) => counterOf(name))
       .filter((name) => counted.has(name))
       .map((name): o.Addable => ({ counter: { ...place, name } })),
-    ...hooks[family].map((hook): o.Addable => ({
+    ...based.map((hook): o.Addable => ({
       chain: { ...place, name: hook, type: 'filter', hook, prio: raw, policy: 'accept' },
     })),
     ...[...called].map((name): o.Addable => ({ chain: { ...place, name } })),
@@ -62,7 +65,8 @@ function rulesFrom(sandbox: Sandbox, pool: string): readonly ChainRule[] {
   const chain = chainOf(sandbox);
   return [
     ['prerouting', o.arrivesOn(sandbox.interface), o.jump(chain)],
-    [chain, ...toProxy(sandbox), o.accept],
+    // Untracked: an address that is used again meets no flow of whoever had it before, nor another table's NAT.
+    [chain, ...toProxy(sandbox), o.notrack, o.accept],
     ...drops(chain, [
       ['ipv6', o.isFamily('ipv6')],
       ['spoof', o.sourceIsNot(sandbox.address)],
@@ -90,6 +94,7 @@ function belts(sandbox: Sandbox): readonly ChainRule[] {
     ['input', from, o.count('host'), o.drop],
     ['forward', from, o.count('forward'), o.drop],
     ['forward', to, o.count('forward'), o.drop],
+    ['output', to, o.notrack],
     // Postrouting, not output: here the way out is final, also after another table's NAT.
     ['postrouting', to, ...fromProxy(sandbox), o.accept],
     ['postrouting', to, o.count('inbound'), o.drop],

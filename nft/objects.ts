@@ -27,6 +27,7 @@ export type Statement =
   | { readonly counter: CounterName }
   | { readonly accept: null }
   | { readonly drop: null }
+  | { readonly notrack: null }
   | { readonly jump: { readonly target: string } };
 
 /** The families in which we have a table: `inet` for packets, `bridge` for frames between members of one bridge. */
@@ -56,6 +57,8 @@ export type Addable =
 
 export const accept: Statement = { accept: null };
 export const drop: Statement = { drop: null };
+/** Connection tracking, which comes later, passes this packet by: no entry is made, none is consulted. */
+export const notrack: Statement = { notrack: null };
 export const jump = (target: string): Statement => ({ jump: { target } });
 export const count = (name: DropClass): Statement => ({ counter: counterOf(name) });
 

@@ -112,6 +112,7 @@ function statementChanges(statement: Body): readonly (readonly [string, readonly
       [`counted as ${other}`, [{ counter: other }]],
     ];
   }
+  if ('notrack' in statement) return [['notrack missing', []]];
   if ('jump' in statement)
     return [
       ['jump made accept', [{ accept: null }]],
