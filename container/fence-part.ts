@@ -28,7 +28,8 @@ export interface FencePart extends Resource {
 
 /** Checks, applies and reads back the rules of one run. Throws RunRefused (boundary) when any of it fails. */
 export async function raiseFence(names: RunNames, slot: Slot, ports: readonly number[]): Promise<FencePart> {
-  const sandbox = { name: names.id, interface: names.link, address: slot.sandbox, proxy: slot.proxy, ports };
+  const ends = { interface: names.link, address: slot.sandbox, proxy: slot.proxy };
+  const sandbox = { name: names.id, ...ends, ports, frames: true };
   const spec: FenceSpec = { table: names.table, sandboxes: [sandbox], pool };
   const nft = createNft();
   await applyFence(nft, spec).catch((error: unknown) => {

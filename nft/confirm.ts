@@ -1,5 +1,5 @@
 // `apply --confirm`: applies, looks whether anything else suffered, and goes back unless a person says that it may stay. Decides no rule.
-import { applyFence } from './apply.ts';
+import { applyFence, extraFamilies } from './apply.ts';
 import { FenceError } from './errors.ts';
 import { familiesOf } from './fence.ts';
 import { armGuard, type Guard } from './guard.ts';
@@ -49,8 +49,7 @@ export async function applyUnlessUnconfirmed(apply: ConfirmedApply): Promise<voi
 
 /** Those that the new fence has, and those that the old one had. */
 async function familiesNow(nft: WatchedNft, spec: FenceSpec): Promise<readonly Family[]> {
-  const isBridged = (await nft.list(spec.table, 'bridge')).length > 0;
-  return isBridged ? ['inet', 'bridge'] : familiesOf(spec);
+  return [...new Set([...familiesOf(spec), ...(await extraFamilies(nft, spec.table))])];
 }
 
 async function goBack(guard: Guard): Promise<void> {

@@ -1,6 +1,7 @@
 // The fence as a pure function: a spec in, one transaction out. Stateless on purpose: it holds without connection tracking, and cuts flows that were there before it.
 import { drops, type ChainRule } from './chain-rule.ts';
 import { counterOf, dropClasses } from './classes.ts';
+import { frameChainOf, linkFrames } from './link-plan.ts';
 import { chainOf, frameRules, metadata, multicast, packetRules } from './network-plan.ts';
 import * as o from './objects.ts';
 import { asPrefix, checkSpec, type FenceSpec, type Sandbox } from './spec.ts';
@@ -17,8 +18,13 @@ const hooks = {
 } as const;
 
 /** The families in which the fence for `spec` has a table. */
-export function familiesOf({ networks = [] }: FenceSpec): readonly o.Family[] {
-  return networks.length === 0 ? ['inet'] : ['inet', 'bridge'];
+export function familiesOf({ sandboxes, networks = [] }: FenceSpec): readonly o.Family[] {
+  const hasFrames = sandboxes.some(({ frames }) => frames === true);
+  return [
+    'inet',
+    ...(networks.length === 0 ? [] : ['bridge' as const]),
+    ...(hasFrames ? ['netdev' as const] : []),
+  ];
 }
 
 /** The whole fence around `spec.sandboxes` and `spec.networks`. Throws a FenceError `spec_invalid`. */
@@ -28,22 +34,34 @@ export function planFence(spec: FenceSpec): Transaction {
     ...sandboxes.flatMap((sandbox) => [...rulesFrom(sandbox, pool), ...belts(sandbox)]),
     ...networks.flatMap(packetRules),
   ];
-  const planned = replaceTable('inet', table, content('inet', table, packets));
-  if (networks.length === 0) return planned;
+  const framed = sandboxes.filter(({ frames }) => frames === true);
+  const bases = {
+    inet: hooks.inet.filter((hook) => hook !== 'output' || sandboxes.length > 0).map(asBase),
+    bridge: hooks.bridge.map(asBase),
+    netdev: framed.map((one): Base => ({ name: frameChainOf(one), hook: 'ingress', dev: one.interface })),
+  };
+  const rules = { inet: packets, bridge: networks.flatMap(frameRules), netdev: framed.flatMap(linkFrames) };
   return together(
-    planned,
-    replaceTable('bridge', table, content('bridge', table, networks.flatMap(frameRules))),
+    ...familiesOf(spec).map((family) =>
+      replaceTable(family, table, content({ family, table }, bases[family], rules[family])),
+    ),
   );
 }
 
+type Base = Pick<o.Hook, 'hook' | 'dev'> & { readonly name: string };
+
+function asBase(hook: o.Hook['hook']): Base {
+  return { name: hook, hook };
+}
+
 /** Counters that are used, base chains, chains that are jumped to, rules. */
-function content(family: o.Family, table: string, rules: readonly ChainRule[]): readonly o.Addable[] {
-  const place = { family, table } as const;
-  const unused = (hook: string): boolean => hook === 'output' && !rules.some(([chain]) => chain === hook);
-  const based = hooks[family].filter((hook) => !unused(hook));
-  const called = new Set(
-    rules.map(([chain]) => chain).filter((chain) => !based.some((hook) => hook === chain)),
-  );
+function content(
+  place: { readonly family: o.Family; readonly table: string },
+  bases: readonly Base[],
+  rules: readonly ChainRule[],
+): readonly o.Addable[] {
+  const based = new Set(bases.map(({ name }) => name));
+  const called = new Set(rules.map(([chain]) => chain).filter((chain) => !based.has(chain)));
   const counted = new Set(
     rules.flat().flatMap((one) => (typeof one === 'object' && 'counter' in one ? [one.counter] : [])),
   );
@@ -52,8 +70,8 @@ function content(family: o.Family, table: string, rules: readonly ChainRule[]): 
       .map(({ name }) => counterOf(name))
       .filter((name) => counted.has(name))
       .map((name): o.Addable => ({ counter: { ...place, name } })),
-    ...based.map((hook): o.Addable => ({
-      chain: { ...place, name: hook, type: 'filter', hook, prio: raw, policy: 'accept' },
+    ...bases.map(({ name, ...hook }): o.Addable => ({
+      chain: { ...place, name, type: 'filter', ...hook, prio: raw, policy: 'accept' },
     })),
     ...[...called].map((name): o.Addable => ({ chain: { ...place, name } })),
     ...rules.map(([chain, ...expr]): o.Addable => ({ rule: { ...place, chain, expr } })),

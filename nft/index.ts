@@ -1,6 +1,6 @@
 // The door of the kernel fence: addresses, ports and interfaces go in, one nftables table comes out. Knows no names and no policy.
 export { applyFence, removeFence } from './apply.ts';
-export { counterOf, dropClasses, linkClasses, type DropClass } from './classes.ts';
+export { counterOf, dropClasses, packetClasses, type DropClass } from './classes.ts';
 export { createNft, type NftOptions } from './client.ts';
 export { fenceCommand, fenceIo } from './cli.ts';
 export { digestFence } from './digest.ts';

@@ -30,8 +30,11 @@ export type Statement =
   | { readonly notrack: null }
   | { readonly jump: { readonly target: string } };
 
-/** The families in which we have a table: `inet` for packets, `bridge` for frames between members of one bridge. */
-export type Family = 'inet' | 'bridge';
+/**
+ * The families in which we have a table: `inet` for packets, `bridge` for frames between members of one bridge, `netdev` for frames as they come in
+ * by a link.
+ */
+export type Family = 'inet' | 'bridge' | 'netdev';
 
 interface InTable {
   readonly family: Family;
@@ -41,9 +44,11 @@ interface InTable {
 /** `prio` is the kernel's number: lower runs earlier, -300 is `raw`, before connection tracking. */
 export interface Hook {
   readonly type: 'filter';
-  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting' | 'ingress';
   readonly prio: number;
   readonly policy: 'accept';
+  /** The link whose frames an `ingress` chain sees. */
+  readonly dev?: string;
 }
 
 export type Rule = InTable & { readonly chain: string; readonly expr: readonly Statement[] };
@@ -78,8 +83,8 @@ export const sourceIsNot = (wanted: string | Prefix): Match =>
 export const destination = (...wanted: readonly (string | Prefix)[]): Match =>
   match('==', address4('daddr'), oneOf(wanted.map(asScalar)));
 /** The type of an Ethernet frame, by nft's names. */
-export const isEther = (type: 'ip' | 'ip6' | 'arp' | '8021q' | '8021ad'): Match =>
-  match('==', { payload: { protocol: 'ether', field: 'type' } }, type);
+export const isEther = (...types: readonly ('ip' | 'ip6' | '8021q' | '8021ad')[]): Match =>
+  match('==', { payload: { protocol: 'ether', field: 'type' } }, oneOf(types));
 export const isNotEther = (type: 'ip'): Match =>
   match('!=', { payload: { protocol: 'ether', field: 'type' } }, type);
 /** Who asks or answers in ARP (RFC 826), and about whom. */

@@ -23,6 +23,8 @@ export interface Sandbox {
   readonly proxy: string;
   /** TCP ports of the proxy and of its service listeners; never empty. */
   readonly ports: readonly number[];
+  /** Judge frames, too: what is neither IP nor ARP with the proxy. The link must be there first (before Linux 6.16). Default: false. */
+  readonly frames?: boolean;
 }
 
 /** Where a network's proxy is: on this machine, behind one port of the bridge, or not to be found (then nobody gets anywhere). */
@@ -54,7 +56,7 @@ export interface FenceSpec {
 }
 
 const specKeys = ['table', 'sandboxes', 'networks', 'pool'];
-const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports'];
+const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'frames'];
 const networkKeys = ['name', 'interface', 'subnet', 'proxy', 'ports', 'members', 'door'];
 const tableName = /^sallyport(_[a-zA-Z0-9_-]{1,48})?$/;
 const sandboxName = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}$/;
@@ -169,12 +171,15 @@ function checkNames(
 function readSandbox(value: unknown, where: string, report: Report): Sandbox | undefined {
   const fields = readFields(value, sandboxKeys, where, report);
   if (fields === undefined) return undefined;
+  const { frames } = fields;
+  if (frames !== undefined && typeof frames !== 'boolean') report(`${where}.frames`, 'is not true or false');
   const sandbox = {
     name: readText(fields, 'name', where, report),
     interface: readText(fields, 'interface', where, report),
     address: readAddress(fields, 'address', where, report),
     proxy: readAddress(fields, 'proxy', where, report),
     ports: readPorts(fields['ports'], `${where}.ports`, report),
+    ...(frames === true ? { frames } : {}),
   };
   checkNames(sandbox, where, report);
   if (sandbox.address === sandbox.proxy)

@@ -67,7 +67,7 @@ t.test('kernel-bound identity', { skip: needs(t, [...worldNeeds, 'conntrack']) }
   });
 
   await t.test('two runs at once each get their own verdicts, and neither can be the other', async (t) => {
-    const ask = `for n in good.test also.test; do curl -k -sS -o /dev/null -w "$n %{http_connect}\\n" https://$n; done 2>/dev/null; echo asked; sleep 7177`;
+    const ask = `for n in good.test also.test; do curl -k -sS -o /dev/null -w "$n %{http_connect}\\n" https://$n; done 2>/dev/null; echo asked; sleep 7179`;
     const [alpha, beta] = [start(world, 'alpha', goodOnly, ask), start(world, 'beta', alsoOnly, ask)];
     await Promise.all([alpha, beta].map(async (run) => await run.line('asked')));
     t.match(alpha.lines.join(), /good\.test 200,also\.test 403/);
@@ -142,7 +142,7 @@ async function end(run: StartedRun): Promise<void> {
 /** Opens a tunnel and holds it for as long as it lasts. */
 function tunnel(host: string, options = ''): string {
   const request = `CONNECT ${host}:443 HTTP/1.1\\r\\nHost: ${host}:443\\r\\n\\r\\n`;
-  return `P=\${HTTPS_PROXY#http://}; { printf "${request}"; sleep 7177; } | nc ${options} \${P%:*} 3128`;
+  return `P=\${HTTPS_PROXY#http://}; { printf "${request}"; sleep 7179; } | nc ${options} \${P%:*} 3128`;
 }
 
 /** The address of a live run, and that of its proxy. */

@@ -33,7 +33,7 @@ interface Golden {
   readonly transaction: Transaction;
 }
 
-/** `layer2` is for bridges. */
+/** `layer2` is for frames. */
 const packetClasses = dropClasses.filter(({ name }) => name !== 'layer2');
 
 const folder = join(import.meta.dirname, 'golden');
