@@ -61,7 +61,7 @@ export async function buildBoundary(
 ): Promise<{ fence: FencePart; proxy: ProxyPart }> {
   const { names, slot, ports, directory, files, options, policy } = spec;
   await context.resources.add(await createLink(names, slot));
-  const fence = await raiseFence(names, slot, ports);
+  const fence = await raiseFence({ names, slot, ports, isLogged: options.isDropLogged });
   await context.resources.add(fence);
   await files.writePolicy(policy.text);
   const proxy = await startProxyPart(directory, {

@@ -29,6 +29,7 @@ export interface RunFlags {
   readonly resolver?: readonly string[];
   readonly audit?: string;
   readonly envOnly?: boolean;
+  readonly logDrops?: boolean;
 }
 
 /** Who calls: the caller's environment and user. */
@@ -53,6 +54,8 @@ export interface RunOptions {
   readonly audit: string;
   readonly isJson: boolean;
   readonly isEnvOnly: boolean;
+  /** Tell of dropped packets in the audit. */
+  readonly isDropLogged: boolean;
   readonly command: readonly [string, ...string[]];
 }
 
@@ -72,6 +75,8 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
   if (flags.envOnly === true && flags.workspace !== undefined) {
     throw usage('--workspace needs a sandbox, and --env-only has none', 'leave out one of the two');
   }
+  if (flags.envOnly === true && flags.logDrops === true)
+    throw usage('--log-drops needs a fence, and --env-only has none', 'leave out one of the two');
   const services = (flags.service ?? []).map(readService);
   const hostPorts = (flags.hostPort ?? []).map((text) => readPort('--host-port', text));
   // The policy may bring more of both; what is wrong with the flags alone is said first.
@@ -93,6 +98,7 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
     audit: flags.audit === undefined ? join(state, 'audit', `${id}.jsonl`) : resolve(flags.audit),
     isJson: flags.json ?? false,
     isEnvOnly: flags.envOnly ?? false,
+    isDropLogged: flags.logDrops ?? false,
     command: [program, ...args],
   };
 }

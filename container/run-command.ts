@@ -52,6 +52,10 @@ export function runCommand(caller: Caller): Command {
     )
     .option('--audit <file>', 'audit file (default: <state>/audit/<name>.jsonl; it stays after the run)')
     .option(
+      '--log-drops',
+      'write packets that the fence drops to the audit, ten a second of each class at most (needs tcpdump)',
+    )
+    .option(
       '--json',
       'print one JSON object about the run as the last line of stderr, and no other line of ours',
     )

@@ -1,6 +1,7 @@
 // The fence as a pure function: a spec in, one transaction out. Stateless on purpose: it holds without connection tracking, and cuts flows that were there before it.
 import { drops, type ChainRule } from './chain-rule.ts';
 import { counterOf, dropClasses } from './classes.ts';
+import { withLog } from './log-plan.ts';
 import { frameChainOf, linkFrames } from './link-plan.ts';
 import { chainOf, frameRules, metadata, multicast, packetRules } from './network-plan.ts';
 import * as o from './objects.ts';
@@ -29,7 +30,7 @@ export function familiesOf({ sandboxes, networks = [] }: FenceSpec): readonly o.
 
 /** The whole fence around `spec.sandboxes` and `spec.networks`. Throws a FenceError `spec_invalid`. */
 export function planFence(spec: FenceSpec): Transaction {
-  const { table, pool, sandboxes, networks = [] } = checkSpec(spec);
+  const { table, pool, sandboxes, networks = [], log } = checkSpec(spec);
   const packets = [
     ...sandboxes.flatMap((sandbox) => [...rulesFrom(sandbox, pool), ...belts(sandbox)]),
     ...networks.flatMap(packetRules),
@@ -43,7 +44,7 @@ export function planFence(spec: FenceSpec): Transaction {
   const rules = { inet: packets, bridge: networks.flatMap(frameRules), netdev: framed.flatMap(linkFrames) };
   return together(
     ...familiesOf(spec).map((family) =>
-      replaceTable(family, table, content({ family, table }, bases[family], rules[family])),
+      replaceTable(family, table, content({ family, table }, bases[family], withLog(rules[family], log))),
     ),
   );
 }

@@ -4,10 +4,13 @@ export { counterOf, dropClasses, packetClasses, type DropClass } from './classes
 export { createNft, type NftOptions } from './client.ts';
 export { fenceCommand, fenceIo } from './cli.ts';
 export { digestFence } from './digest.ts';
+export { listenForDrops, type DropListener } from './drop-log.ts';
 export { readDrops, type Drops } from './drops.ts';
 export { FenceError, type FenceErrorCode } from './errors.ts';
 export { createFakeNft, type FakeNft } from './fake.ts';
 export { planFence } from './fence.ts';
+export type { DropLog } from './log-plan.ts';
+export { createNflogReader, type DroppedPacket } from './nflog.ts';
 export type { NftObject } from './objects.ts';
 export type { FenceSpec, Sandbox } from './spec.ts';
 export type { Nft, Transaction, WatchedNft } from './transaction.ts';

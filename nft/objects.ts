@@ -28,6 +28,15 @@ export type Statement =
   | { readonly accept: null }
   | { readonly drop: null }
   | { readonly notrack: null }
+  | { readonly limit: { readonly rate: number; readonly burst: number; readonly per: 'second' } }
+  | {
+      readonly log: {
+        readonly prefix: string;
+        readonly group: number;
+        readonly snaplen: number;
+        readonly 'queue-threshold': number;
+      };
+    }
   | { readonly jump: { readonly target: string } };
 
 /**
@@ -64,6 +73,14 @@ export const accept: Statement = { accept: null };
 export const drop: Statement = { drop: null };
 /** Connection tracking, which comes later, passes this packet by: no entry is made, none is consulted. */
 export const notrack: Statement = { notrack: null };
+/** What follows is done for so many packets a second, and for as many at once. */
+export const atMost = (perSecond: number): Statement => ({
+  limit: { rate: perSecond, burst: perSecond, per: 'second' },
+});
+/** A copy of the packet's first bytes goes to whoever listens to that NFLOG group, at once. */
+export const log = (prefix: string, group: number, snaplen: number): Statement => ({
+  log: { prefix, group, snaplen, 'queue-threshold': 1 },
+});
 export const jump = (target: string): Statement => ({ jump: { target } });
 export const count = (name: DropClass): Statement => ({ counter: counterOf(name) });
 

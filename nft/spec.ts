@@ -1,5 +1,6 @@
 // What a fence is to be, checked before anything is built from it. Unknown keys, odd spellings and duplicates are errors: what cannot be enforced is refused.
 import { FenceError } from './errors.ts';
+import type { DropLog } from './log-plan.ts';
 import type { Prefix } from './objects.ts';
 import {
   isWithin,
@@ -7,6 +8,7 @@ import {
   quote,
   readAddress,
   readFields,
+  readLog,
   readPorts,
   readText,
   type Report,
@@ -53,9 +55,11 @@ export interface FenceSpec {
   readonly networks?: readonly Network[];
   /** CIDR that holds the address of every sandbox of this machine, for the class `lateral`. */
   readonly pool: string;
+  /** Tell of drops, to be read by somebody. Default: they are counted alone. */
+  readonly log?: DropLog;
 }
 
-const specKeys = ['table', 'sandboxes', 'networks', 'pool'];
+const specKeys = ['table', 'sandboxes', 'networks', 'pool', 'log'];
 const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'frames'];
 const networkKeys = ['name', 'interface', 'subnet', 'proxy', 'ports', 'members', 'door'];
 const tableName = /^sallyport(_[a-zA-Z0-9_-]{1,48})?$/;
@@ -103,12 +107,14 @@ function readSpec(value: unknown, report: Report): FenceSpec | undefined {
   const pool = readText(fields, 'pool', '', report);
   if (parsePool(pool) === undefined)
     report('pool', `${quote(pool)} is not an IPv4 network of /8 to /30 with no host bits`);
+  const log = readLog(fields['log'], report);
   const sandboxes = list.map((one, i) => readSandbox(one, `sandboxes[${i}]`, report));
   const networks = nets.map((one, i) => readNetwork(one, `networks[${i}]`, report));
   return {
     table,
     pool,
     sandboxes: sandboxes.filter((one) => one !== undefined),
+    ...(log === undefined ? {} : { log }),
     ...(networks.length === 0 ? {} : { networks: networks.filter((one) => one !== undefined) }),
   };
 }

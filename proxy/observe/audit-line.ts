@@ -1,5 +1,5 @@
 // Turns an event into the plain record that is written: known fields only, capped, nothing that could break a line or a terminal.
-import type { CloseEvent, DecisionEvent } from './index.ts';
+import type { CloseEvent, DecisionEvent, DropEvent } from './index.ts';
 
 const maxText = 512;
 const maxAddresses = 64;
@@ -45,6 +45,21 @@ export function closeRecord(event: CloseEvent): Record<string, unknown> {
     down: event.down,
     ms: { total: micro(total), resolve: micro(resolve), dial: micro(dial), hello: micro(hello) },
     policy: cleanText(event.policy),
+  };
+}
+
+/** The record of a drop. */
+export function dropRecord(event: DropEvent): Record<string, unknown> {
+  return {
+    event: event.event,
+    time: cleanText(event.time),
+    run: cleanOrNull(event.run),
+    principal: cleanText(event.principal),
+    class: event.class,
+    protocol: cleanText(event.protocol),
+    source: cleanOrNull(event.source),
+    address: cleanOrNull(event.address),
+    port: event.port,
   };
 }
 

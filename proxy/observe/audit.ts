@@ -1,8 +1,8 @@
 // The required record: one JSON line per decision and per close, by pino. A decision that cannot be written does not happen.
 import { pino } from 'pino';
-import { closeRecord, decisionRecord } from './audit-line.ts';
+import { closeRecord, decisionRecord, dropRecord } from './audit-line.ts';
 import { type AuditState, openSink, type Sink } from './audit-sink.ts';
-import type { CloseEvent, DecisionEvent } from './index.ts';
+import type { CloseEvent, DecisionEvent, DropEvent } from './index.ts';
 
 export { type AuditState, AuditUnavailable } from './audit-sink.ts';
 
@@ -14,6 +14,8 @@ export interface Audit {
   decided(...events: readonly DecisionEvent[]): void;
   /** Never throws; a line that must wait is kept up to 1 MiB, then counted in `state.dropped`. */
   closed(...events: readonly CloseEvent[]): void;
+  /** As `closed`. */
+  dropped(...events: readonly DropEvent[]): void;
   /** True when the audit can be written as far as one can know without writing an event. */
   probe(): boolean;
   /** Opens the file by its name again, for log rotation. */
@@ -44,6 +46,8 @@ export function createAudit(target: string, inherited: number | null = null): Au
       sink.require(events.map((event) => lineOf(decisionRecord(event))).join(''), events.length),
     closed: (...events) =>
       sink.keep(events.map((event) => lineOf(closeRecord(event))).join(''), events.length),
+    dropped: (...events) =>
+      sink.keep(events.map((event) => lineOf(dropRecord(event))).join(''), events.length),
     probe: () => sink.flush(),
     reopen: () => sink.reopen(),
     close() {

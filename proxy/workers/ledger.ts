@@ -47,6 +47,7 @@ export function ledgerAudit(audit: Audit, board: Board, worker: number, clock: (
       ledger.count(tunnels);
       sweep();
     },
+    dropped: (...events) => audit.dropped(...events),
     probe: () => audit.probe(),
     reopen: () => audit.reopen(),
     close: () => audit.close(),

@@ -26,6 +26,7 @@ function recorder(): Written {
       closed(...events) {
         writes.push(`closed ${events.map(({ tunnel }) => tunnel).join(' ')}`);
       },
+      dropped() {},
       probe: () => true,
       reopen() {},
       close() {},
