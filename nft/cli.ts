@@ -6,6 +6,7 @@ import { createNft } from './client.ts';
 import { FenceError, type FenceErrorCode } from './errors.ts';
 import { confirmTable } from './guard.ts';
 import { underLock } from './lock.ts';
+import { sessionPeer } from './session.ts';
 import { readSpecFile, specDefaults, specFromFlags, type SpecFlags } from './spec-source.ts';
 import { checkTable, type FenceSpec } from './spec.ts';
 import { apply, exitCodes, plan, verify, watch, type FenceIo, type Verb, type VerbFlags } from './verbs.ts';
@@ -20,6 +21,7 @@ export function fenceIo(environment: Readonly<Record<string, string | undefined>
     nft: createNft(),
     bridges: createBridgeReader(),
     folder: environment['SALLYPORT_STATE_DIR'] ?? '/run/sallyport',
+    peer: async () => await sessionPeer(environment),
     stop: untilSignal,
     out: (text) => void process.stdout.write(`${text}\n`),
     err: (text) => void process.stderr.write(`${text}\n`),

@@ -14,6 +14,8 @@ export interface ConfirmedApply {
   readonly spec: FenceSpec;
   readonly place: Place;
   readonly lock: TableLock;
+  /** Address from which this machine is being managed, where it is known. */
+  readonly peer: string | undefined;
   /** Seconds until the rules from before come back. */
   readonly seconds: number;
   /** Said once the fence is in place and awaits its confirmation. */
@@ -24,9 +26,9 @@ export interface ConfirmedApply {
 
 /** Resolves once it was confirmed. Rejects with a FenceError; `rolled_back` when the rules are again as before. */
 export async function applyUnlessUnconfirmed(apply: ConfirmedApply): Promise<void> {
-  const { nft, spec, place, lock, seconds, onPending, stop } = apply;
-  await refuseLockOut(spec);
-  const before = await lookAround(nft, spec);
+  const { nft, spec, place, lock, peer, seconds, onPending, stop } = apply;
+  await refuseLockOut(spec, peer);
+  const before = await lookAround(nft, spec, peer);
   const rules = await nft.save(spec.table, await familiesNow(nft, spec));
   const guard = await armGuard(place, lock, rules, seconds);
   try {
@@ -35,7 +37,7 @@ export async function applyUnlessUnconfirmed(apply: ConfirmedApply): Promise<voi
     await goBack(guard);
     throw error;
   }
-  const worse = compareSurroundings(before, await lookAround(nft, spec));
+  const worse = compareSurroundings(before, await lookAround(nft, spec, peer));
   if (worse.length > 0) {
     await goBack(guard);
     throw rolledBack(worse.join('; '));

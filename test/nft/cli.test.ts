@@ -39,6 +39,7 @@ async function fence(
     nft,
     folder: join(dir, 'state'),
     bridges: { read: async (spec: FenceSpec) => spec },
+    peer: async () => undefined,
     stop: () => AbortSignal.abort(),
     out: (text: string) => void (said.out += `${text}\n`),
     err: (text: string) => void (said.err += `${text}\n`),
