@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { auditLineProblem } from '../helpers/audit.ts';
 import { needs } from '../helpers/needs.ts';
+import type { Output } from '../helpers/netns.ts';
 import { makeWorld, worldNeeds, type World } from './world.ts';
 
 // A slow machine is no failure.
@@ -63,7 +64,7 @@ t.test('dropped packets in the audit', { skip: needs(t, worldNeeds) }, async (t)
   t.match(drops().at(-1), { class: 'layer2', protocol: 'ether-88b5', address: null, port: null });
 
   const capture = await world.capture();
-  await world.host.must(['pkill', '-KILL', '-f', `tcpdump -i nflog:${16_384 + slotOf(world, name)} `]);
+  await world.host.must(['kill', '-KILL', (await listeners(world)).stdout.trim()]);
   t.match(await run.line('nobody listens'), /they are dropped and counted as before/);
   const midway = await counted();
   await flood(world, name);
@@ -78,11 +79,18 @@ t.test('dropped packets in the audit', { skip: needs(t, worldNeeds) }, async (t)
   t.pass('a new listener takes its place');
   run.child.kill('SIGTERM');
   await run.ended;
-  t.equal(
-    (await world.host.run(['pgrep', '-f', 'tcpdump -i nflog:16384'])).stdout,
-    '',
-    'and ends with the run',
+  t.equal((await listeners(world)).stdout, '', 'and ends with the run');
+
+  const killed = world.start(
+    ['--name', world.name('killed'), '--log-drops'],
+    ['sh', '-c', 'echo up; sleep 7181'],
   );
+  await killed.line('up');
+  t.match((await listeners(world)).stdout, /^\d+\n$/);
+  killed.child.kill('SIGKILL');
+  await killed.ended;
+  while ((await listeners(world)).stdout !== '') await delay(20);
+  t.pass('a runner that is killed leaves no listener');
 
   const none = await world.sallyport(['--name', world.name('quiet')], ['true']);
   t.equal(none.code, 0);
@@ -93,6 +101,16 @@ t.test('dropped packets in the audit', { skip: needs(t, worldNeeds) }, async (t)
     'without a fence there are no drops',
   );
 });
+
+/** The listeners of this world's first slot. */
+async function listeners(world: World): Promise<Output> {
+  const pids = ['ip', 'netns', 'pids', world.host.name];
+  return await world.host.run([
+    'sh',
+    '-c',
+    `${pids.join(' ')} | while read -r pid; do tr "\\0" " " </proc/$pid/cmdline 2>/dev/null | grep -q "^tcpdump -i nflog:" && echo "$pid"; done; true`,
+  ]);
+}
 
 /** As root inside, over a route that is added there. */
 async function flood(world: World, name: string): Promise<void> {
@@ -109,9 +127,4 @@ async function flood(world: World, name: string): Promise<void> {
     'sh',
     String(hostile),
   ]);
-}
-
-function slotOf(world: World, name: string): number {
-  const file = join(world.state, 'runs', name, 'boundary.json');
-  return (JSON.parse(readFileSync(file, 'utf8')) as { slot: number }).slot;
 }
