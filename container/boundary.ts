@@ -67,7 +67,8 @@ export async function buildBoundary(
   const { names, slot, ports, wired, directory, files, options, policy } = spec;
   await context.resources.add(await keepAnswersHome(slot));
   await context.resources.add(await createLink(names, slot));
-  const fence = await raiseFence(names, slot, { ports, datagrams: wired.dns });
+  const open = { ports, datagrams: wired.dns };
+  const fence = await raiseFence({ names, slot, open, isLogged: options.isDropLogged });
   await context.resources.add(fence);
   await files.writePolicy(policy.text);
   const proxy = await startProxyPart(directory, {

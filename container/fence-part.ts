@@ -10,6 +10,7 @@ import {
   type FenceSpec,
   type WatchedNft,
 } from '../nft/index.ts';
+import { dropLogOf } from './drop-log.ts';
 import type { RunNames } from './names.ts';
 import { RunRefused } from './refusal.ts';
 import type { Resource } from './resource.ts';
@@ -34,18 +35,23 @@ export interface OpenPorts {
   readonly datagrams: readonly number[];
 }
 
+/** What the fence of a run is made of. */
+interface FenceParts {
+  readonly names: RunNames;
+  readonly slot: Slot;
+  readonly open: OpenPorts;
+  /** True when its drops are told to a listener (drop-log.ts). */
+  readonly isLogged: boolean;
+}
+
 /** Checks, applies and reads back the rules of one run. Throws RunRefused (boundary) when any of it fails. */
-export async function raiseFence(names: RunNames, slot: Slot, open: OpenPorts): Promise<FencePart> {
+export async function raiseFence({ names, slot, open, isLogged }: FenceParts): Promise<FencePart> {
+  const ends = { interface: names.link, address: slot.sandbox, proxy: slot.proxy };
   const { ports, datagrams } = open;
-  const sandbox = {
-    name: names.id,
-    interface: names.link,
-    address: slot.sandbox,
-    proxy: slot.proxy,
-    ports,
-    ...(datagrams.length > 0 && { datagrams }),
-  };
-  const spec: FenceSpec = { table: names.table, sandboxes: [sandbox], pool };
+  const udp = datagrams.length > 0 ? { datagrams } : {};
+  const sandbox = { name: names.id, ...ends, ports, ...udp, frames: true };
+  const log = isLogged ? { log: dropLogOf(slot) } : {};
+  const spec: FenceSpec = { table: names.table, sandboxes: [sandbox], pool, ...log };
   const nft = createNft();
   await applyFence(nft, spec).catch((error: unknown) => {
     throw asRefusal(error);

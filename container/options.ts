@@ -31,6 +31,7 @@ export interface RunFlags {
   readonly audit?: string;
   readonly envOnly?: boolean;
   readonly wiring?: string;
+  readonly logDrops?: boolean;
 }
 
 /** Who calls: the caller's environment and user. */
@@ -56,6 +57,8 @@ export interface RunOptions {
   readonly isJson: boolean;
   readonly isEnvOnly: boolean;
   readonly wiring: Wiring;
+  /** Tell of dropped packets in the audit. */
+  readonly isDropLogged: boolean;
   readonly command: readonly [string, ...string[]];
 }
 
@@ -78,6 +81,8 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
   const wiring = readWiring(flags.wiring ?? (flags.envOnly === true ? 'env' : 'both'));
   if (flags.envOnly === true && wiring !== 'env')
     throw usage(`--wiring ${wiring} needs a sandbox, and --env-only has none`, 'leave out one of the two');
+  if (flags.envOnly === true && flags.logDrops === true)
+    throw usage('--log-drops needs a fence, and --env-only has none', 'leave out one of the two');
   const services = (flags.service ?? []).map(readService);
   const hostPorts = (flags.hostPort ?? []).map((text) => readPort('--host-port', text));
   // The policy may bring more of both; what is wrong with the flags alone is said first.
@@ -100,6 +105,7 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
     isJson: flags.json ?? false,
     isEnvOnly: flags.envOnly ?? false,
     wiring,
+    isDropLogged: flags.logDrops ?? false,
     command: [program, ...args],
   };
 }

@@ -17,6 +17,8 @@ const tools = [
 export interface Machine {
   readonly uid: number;
   readonly path: string;
+  /** True when drops are to be logged, which takes one program more. */
+  readonly isDropLogged?: boolean;
 }
 
 /** Throws RunRefused (boundary, 69) when the fence cannot be built here. Never falls back to something weaker. */
@@ -27,7 +29,8 @@ export function preflight(machine: Machine): void {
       'run it with sudo, or accept policy without physics with --env-only',
     );
   }
-  const missing = tools.filter(([name]) => findTool(name, machine.path) === undefined);
+  const wanted = [...tools, ...(machine.isDropLogged === true ? [['tcpdump', 'tcpdump'] as const] : [])];
+  const missing = wanted.filter(([name]) => findTool(name, machine.path) === undefined);
   if (missing.length === 0) return;
   const packages = [...new Set(missing.map(([, name]) => name))].join(' ');
   throw refuse(

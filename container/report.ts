@@ -51,6 +51,7 @@ export interface RunEvent {
     | 'fence_repaired'
     | 'fence_broken'
     | 'fence_restored'
+    | 'drop_log_ended'
     | 'policy_reloaded'
     | 'policy_not_reloaded'
     | 'cleanup_failed';

@@ -56,6 +56,10 @@ export function runCommand(caller: Caller): Command {
       'how the command finds the proxy: by variables, by DNS and TLS ports that lead to it, or both (default: both)',
     )
     .option(
+      '--log-drops',
+      'write packets that the fence drops to the audit, ten a second of each class at most (needs tcpdump)',
+    )
+    .option(
       '--json',
       'print one JSON object about the run as the last line of stderr, and no other line of ours',
     )

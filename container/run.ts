@@ -5,6 +5,7 @@ import { closeInherited } from './descriptors.ts';
 import { auditSize, type AuditSpan } from './denied.ts';
 import { sandboxEnvironment } from './environment.ts';
 import type { FenceReport } from '../nft/index.ts';
+import { keepDropLog } from './drop-log.ts';
 import { keepWatch } from './fence-watch.ts';
 import { probeCount, refuseUnlessPassed, type GateRecord } from './gate/index.ts';
 import { leaveNote, recordGate } from './launch-gate.ts';
@@ -53,7 +54,11 @@ export interface RunResult extends Outcome {
  */
 export async function runFenced(options: RunOptions, context: RunContext): Promise<RunResult> {
   closeInherited();
-  preflight({ uid: context.caller.uid, path: context.caller.environment['PATH'] ?? '' });
+  preflight({
+    uid: context.caller.uid,
+    path: context.caller.environment['PATH'] ?? '',
+    isDropLogged: options.isDropLogged,
+  });
   const backend = await chooseBackend();
   const workspace = options.workspace === null ? null : await checkWorkspace(options.workspace);
   if (workspace !== null) await warnWorkspace(workspace.path, context.voice);
@@ -102,6 +107,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const watch = await keepWatch({ names, fence, proxy }, context);
   await watch.zero(); // packets of the launch gate are not the command's
   refuseBroken(await watch.look());
+  if (options.isDropLogged) await keepDropLog({ names, slot, proxy }, context);
   context.onReload(async () => await reload({ options, files, proxy, voice: context.voice }));
 
   context.stop.throwIfAborted();

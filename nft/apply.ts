@@ -1,6 +1,7 @@
 // Puts a fence into the kernel, and takes it out. Each is one atomic transaction; success is claimed only after reading back.
 import { FenceError } from './errors.ts';
 import { familiesOf, planFence } from './fence.ts';
+import type { Family } from './objects.ts';
 import { checkTable, type FenceSpec } from './spec.ts';
 import { removeTable, together, type Nft, type Transaction } from './transaction.ts';
 import { verifyFence } from './verify.ts';
@@ -24,13 +25,22 @@ export async function applyFence(nft: Nft, spec: FenceSpec): Promise<void> {
 
 /** A fence from before may have had a table more. */
 async function strays(nft: Nft, spec: FenceSpec): Promise<readonly Transaction[]> {
-  if (familiesOf(spec).includes('bridge')) return [];
-  return (await nft.list(spec.table, 'bridge')).length === 0 ? [] : [removeTable('bridge', spec.table)];
+  const planned = familiesOf(spec);
+  return (await extraFamilies(nft, spec.table))
+    .filter((family) => !planned.includes(family))
+    .map((family) => removeTable(family, spec.table));
+}
+
+/** Families beyond `inet` in which there is a table of that name now. */
+export async function extraFamilies(nft: Nft, table: string): Promise<readonly Family[]> {
+  const looks = (['bridge', 'netdev'] as const).map(async (family) =>
+    (await nft.list(table, family)).length === 0 ? [] : [family],
+  );
+  return (await Promise.all(looks)).flat();
 }
 
 /** Removes our tables of that name and their counters; succeeds when they are already gone. Take the link down first. */
 export async function removeFence(nft: Nft, table: string): Promise<void> {
-  const bridge =
-    (await nft.list(checkTable(table), 'bridge')).length === 0 ? [] : [removeTable('bridge', table)];
-  await nft.apply(together(removeTable('inet', table), ...bridge));
+  const extras = (await extraFamilies(nft, checkTable(table))).map((family) => removeTable(family, table));
+  await nft.apply(together(removeTable('inet', table), ...extras));
 }

@@ -16,7 +16,7 @@ export type DropClass =
   | 'inbound'
   | 'layer2';
 
-/** Every class with its meaning. The first eleven classify what leaves a sandbox; `forward` and `inbound` are the belts; `layer2` is for bridges alone. */
+/** Every class with its meaning. The first eleven classify what leaves a sandbox; `forward` and `inbound` are the belts; `layer2` is for frames. */
 export const dropClasses: readonly { readonly name: DropClass; readonly sentence: string }[] = [
   { name: 'ipv6', sentence: 'any IPv6 packet from a sandbox: the fence has no IPv6 way out' },
   { name: 'spoof', sentence: 'an IPv4 packet whose source is not the address that this sandbox was given' },
@@ -50,12 +50,12 @@ export const dropClasses: readonly { readonly name: DropClass; readonly sentence
   {
     name: 'layer2',
     sentence:
-      "on a bridge, any frame of a member that is neither IP nor an ARP question or answer to the proxy: a VLAN tag, somebody else's ARP, a raw ethertype",
+      "any frame that is neither IP nor an ARP question or answer to the proxy: a VLAN tag, somebody else's ARP, a raw ethertype; on a bridge and on the link of a run",
   },
 ];
 
-/** The classes of a sandbox that has a link of its own, as runs have. */
-export const linkClasses: readonly DropClass[] = dropClasses
+/** The classes of packets: those that the table of the family `inet` counts for a run. */
+export const packetClasses: readonly DropClass[] = dropClasses
   .map(({ name }) => name)
   .filter((name) => name !== 'layer2');
 

@@ -7,6 +7,7 @@ import { FenceError, type FenceErrorCode } from './errors.ts';
 import { confirmTable } from './guard.ts';
 import { underLock } from './lock.ts';
 import { createResolvers } from './resolver.ts';
+import { sessionPeer } from './session.ts';
 import { readSpecFile, specDefaults, specFromFlags, type SpecFlags } from './spec-source.ts';
 import { checkTable, type FenceSpec } from './spec.ts';
 import { apply, exitCodes, plan, verify, watch, type FenceIo, type Verb, type VerbFlags } from './verbs.ts';
@@ -22,6 +23,7 @@ export function fenceIo(environment: Readonly<Record<string, string | undefined>
     bridges: createBridgeReader(),
     resolvers: createResolvers(),
     folder: environment['SALLYPORT_STATE_DIR'] ?? '/run/sallyport',
+    peer: async () => await sessionPeer(environment),
     stop: untilSignal,
     out: (text) => void process.stdout.write(`${text}\n`),
     err: (text) => void process.stderr.write(`${text}\n`),
@@ -185,7 +187,7 @@ function specHelp(verb: string): string {
 The file:
   { "table": "sallyport", "pool": "10.219.0.0/16",
     "sandboxes": [ { "name": "demo", "interface": "sp-demo", "address": "10.219.0.2",
-                     "proxy": "10.219.0.1", "ports": [3128, 5432] } ],
+                     "proxy": "10.219.0.1", "ports": [3128, 5432], "frames": true } ],
     "networks": [ { "name": "agents", "interface": "br-agents", "subnet": "172.30.0.0/24",
                     "proxy": "172.30.0.2", "ports": [3128] } ] }
 

@@ -44,7 +44,10 @@ export function createNft(options: NftOptions = {}): WatchedNft {
     apply: async (tx) => await send([], tx),
     list: async (table, family = 'inet') => {
       const answer = await callNft(options, { args: ['-j', 'list', 'table', family, checkTable(table)] });
-      if (answer.exitCode === 0) return readListing(answer.stdout);
+      if (answer.exitCode === 0) {
+        const listing = readListing(answer.stdout);
+        return family === 'netdev' ? await withDevices(options, table, listing) : listing;
+      }
       if (isMissing(answer)) return [];
       throw refused(answer);
     },
@@ -69,6 +72,23 @@ export function createNft(options: NftOptions = {}): WatchedNft {
         onEnd,
       ),
   };
+}
+
+/** nft 1.0.6 leaves the link of an ingress chain out of its JSON: its text has it. */
+async function withDevices(
+  options: NftOptions,
+  table: string,
+  listing: readonly NftObject[],
+): Promise<readonly NftObject[]> {
+  const { exitCode, stdout } = await callNft(options, { args: ['list', 'table', 'netdev', table] });
+  const found =
+    exitCode === 0 ? stdout.matchAll(/chain (\S+) \{\s+type \w+ hook ingress device "([^"]+)"/g) : [];
+  const devices = new Map([...found].map(([, chain = '', dev = '']) => [chain, dev]));
+  return listing.map((object) => {
+    const { chain } = object;
+    const dev = devices.get(String(chain?.['name']));
+    return chain === undefined || dev === undefined ? object : { chain: { dev, ...chain } };
+  });
 }
 
 /** In nft's own syntax: its JSON listing loses what its text keeps (1.0.6). */

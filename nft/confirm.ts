@@ -1,5 +1,5 @@
 // `apply --confirm`: applies, looks whether anything else suffered, and goes back unless a person says that it may stay. Decides no rule.
-import { applyFence } from './apply.ts';
+import { applyFence, extraFamilies } from './apply.ts';
 import { FenceError } from './errors.ts';
 import { familiesOf } from './fence.ts';
 import { armGuard, type Guard } from './guard.ts';
@@ -14,6 +14,8 @@ export interface ConfirmedApply {
   readonly spec: FenceSpec;
   readonly place: Place;
   readonly lock: TableLock;
+  /** Address from which this machine is being managed, where it is known. */
+  readonly peer: string | undefined;
   /** Seconds until the rules from before come back. */
   readonly seconds: number;
   /** Said once the fence is in place and awaits its confirmation. */
@@ -24,9 +26,9 @@ export interface ConfirmedApply {
 
 /** Resolves once it was confirmed. Rejects with a FenceError; `rolled_back` when the rules are again as before. */
 export async function applyUnlessUnconfirmed(apply: ConfirmedApply): Promise<void> {
-  const { nft, spec, place, lock, seconds, onPending, stop } = apply;
-  await refuseLockOut(spec);
-  const before = await lookAround(nft, spec);
+  const { nft, spec, place, lock, peer, seconds, onPending, stop } = apply;
+  await refuseLockOut(spec, peer);
+  const before = await lookAround(nft, spec, peer);
   const rules = await nft.save(spec.table, await familiesNow(nft, spec));
   const guard = await armGuard(place, lock, rules, seconds);
   try {
@@ -35,7 +37,7 @@ export async function applyUnlessUnconfirmed(apply: ConfirmedApply): Promise<voi
     await goBack(guard);
     throw error;
   }
-  const worse = compareSurroundings(before, await lookAround(nft, spec));
+  const worse = compareSurroundings(before, await lookAround(nft, spec, peer));
   if (worse.length > 0) {
     await goBack(guard);
     throw rolledBack(worse.join('; '));
@@ -49,8 +51,7 @@ export async function applyUnlessUnconfirmed(apply: ConfirmedApply): Promise<voi
 
 /** Those that the new fence has, and those that the old one had. */
 async function familiesNow(nft: WatchedNft, spec: FenceSpec): Promise<readonly Family[]> {
-  const isBridged = (await nft.list(spec.table, 'bridge')).length > 0;
-  return isBridged ? ['inet', 'bridge'] : familiesOf(spec);
+  return [...new Set([...familiesOf(spec), ...(await extraFamilies(nft, spec.table))])];
 }
 
 async function goBack(guard: Guard): Promise<void> {

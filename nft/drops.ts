@@ -9,7 +9,10 @@ export type Drops = ReadonlyMap<DropClass, number>;
 
 /** Packets dropped, one entry for each class. Rejects with a FenceError `nft_failed` when the table or a counter is gone. */
 export async function readDrops(nft: Nft, table: string): Promise<Drops> {
-  return dropsIn([...(await nft.list(table)), ...(await nft.list(table, 'bridge'))], table);
+  const listings = (['inet', 'bridge', 'netdev'] as const).map(
+    async (family) => await nft.list(table, family),
+  );
+  return dropsIn((await Promise.all(listings)).flat(), table);
 }
 
 /** The same from a listing that is at hand. Throws a FenceError `nft_failed`. */

@@ -1,14 +1,14 @@
 // The kernel's rules in memory, for tests of whatever stands on the fence. Keeps the kernel's manners: all or nothing, and errors for what is not there.
 import { FenceError } from './errors.ts';
 import { isFields } from './json.ts';
-import type { Addable, NftObject } from './objects.ts';
+import type { Addable, Family, NftObject } from './objects.ts';
 import { checkTable } from './spec.ts';
 import type { Command, Transaction, WatchedNft } from './transaction.ts';
 
 type Tables = Map<string, readonly NftObject[]>;
 
 export interface FakeNft extends WatchedNft {
-  /** Content of each table, as `list` gives it. A test may change it: that is another program at our table. */
+  /** Content of each table by its name (with `bridge ` or `netdev ` before it in those families), as `list` gives it. A test may change it: that is another program at our table. */
   readonly tables: Tables;
   /** What was applied, in order; a refused transaction is not in it. */
   readonly applied: readonly Transaction[];
@@ -32,7 +32,7 @@ export function createFakeNft(): FakeNft {
       for (const [name, content] of next) tables.set(name, content);
       applied.push(tx);
     },
-    list: async (table, family = 'inet') => (family === 'inet' ? (tables.get(checkTable(table)) ?? []) : []),
+    list: async (table, family = 'inet') => tables.get(keyOf(family, checkTable(table))) ?? [],
     ruleset: async () => [...tables.values()].flat(),
     save: async (table) => JSON.stringify(tables.get(checkTable(table)) ?? []),
     monitor: (onNews) => {
@@ -47,15 +47,15 @@ export function createFakeNft(): FakeNft {
 
 function step(tables: Tables, command: Command): Tables {
   if ('add' in command) return add(tables, command.add);
-  const { name } = command.delete.table;
-  if (!tables.delete(name)) throw refused(`no table \`${name}\``);
+  const { family, name } = command.delete.table;
+  if (!tables.delete(keyOf(family, name))) throw refused(`no table \`${name}\``);
   return tables;
 }
 
 function add(tables: Tables, object: Addable): Tables {
   if ('table' in object) {
-    const { name } = object.table;
-    return tables.has(name) ? tables : tables.set(name, [{ table: { ...object.table, handle: 1 } }]);
+    const key = keyOf(object.table.family, object.table.name);
+    return tables.has(key) ? tables : tables.set(key, [{ table: { ...object.table, handle: 1 } }]);
   }
   const table = tableOf(object);
   const content = tables.get(table);
@@ -67,8 +67,13 @@ function add(tables: Tables, object: Addable): Tables {
 type Inside = Exclude<Addable, { readonly table: unknown }>;
 
 function tableOf(object: Inside): string {
-  if ('rule' in object) return object.rule.table;
-  return 'chain' in object ? object.chain.table : object.counter.table;
+  const place = 'rule' in object ? object.rule : 'chain' in object ? object.chain : object.counter;
+  return keyOf(place.family, place.table);
+}
+
+/** A table of another family is another table. */
+function keyOf(family: Family, name: string): string {
+  return family === 'inet' ? name : `${family} ${name}`;
 }
 
 function checkReferences(

@@ -1,6 +1,8 @@
 // The fence as a pure function: a spec in, one transaction out. Stateless on purpose: it holds without connection tracking, and cuts flows that were there before it.
 import { drops, type ChainRule } from './chain-rule.ts';
 import { counterOf, dropClasses } from './classes.ts';
+import { withLog } from './log-plan.ts';
+import { frameChainOf, linkFrames } from './link-plan.ts';
 import { chainOf, frameRules, metadata, multicast, packetRules } from './network-plan.ts';
 import * as o from './objects.ts';
 import { asPrefix, checkSpec, type FenceSpec, type Sandbox } from './spec.ts';
@@ -12,35 +14,55 @@ import { replaceTable, together, type Transaction } from './transaction.ts';
  */
 const raw = -300;
 const hooks = {
-  inet: ['prerouting', 'input', 'forward', 'postrouting'],
+  inet: ['prerouting', 'input', 'forward', 'output', 'postrouting'],
   bridge: ['prerouting', 'input', 'forward', 'output'],
 } as const;
 
 /** The families in which the fence for `spec` has a table. */
-export function familiesOf({ networks = [] }: FenceSpec): readonly o.Family[] {
-  return networks.length === 0 ? ['inet'] : ['inet', 'bridge'];
+export function familiesOf({ sandboxes, networks = [] }: FenceSpec): readonly o.Family[] {
+  const hasFrames = sandboxes.some(({ frames }) => frames === true);
+  return [
+    'inet',
+    ...(networks.length === 0 ? [] : ['bridge' as const]),
+    ...(hasFrames ? ['netdev' as const] : []),
+  ];
 }
 
 /** The whole fence around `spec.sandboxes` and `spec.networks`. Throws a FenceError `spec_invalid`. */
 export function planFence(spec: FenceSpec): Transaction {
-  const { table, pool, sandboxes, networks = [] } = checkSpec(spec);
+  const { table, pool, sandboxes, networks = [], log } = checkSpec(spec);
   const packets = [
     ...sandboxes.flatMap((sandbox) => [...rulesFrom(sandbox, pool), ...belts(sandbox)]),
     ...networks.flatMap(packetRules),
   ];
-  const planned = replaceTable('inet', table, content('inet', table, packets));
-  if (networks.length === 0) return planned;
+  const framed = sandboxes.filter(({ frames }) => frames === true);
+  const bases = {
+    inet: hooks.inet.filter((hook) => hook !== 'output' || sandboxes.length > 0).map(asBase),
+    bridge: hooks.bridge.map(asBase),
+    netdev: framed.map((one): Base => ({ name: frameChainOf(one), hook: 'ingress', dev: one.interface })),
+  };
+  const rules = { inet: packets, bridge: networks.flatMap(frameRules), netdev: framed.flatMap(linkFrames) };
   return together(
-    planned,
-    replaceTable('bridge', table, content('bridge', table, networks.flatMap(frameRules))),
+    ...familiesOf(spec).map((family) =>
+      replaceTable(family, table, content({ family, table }, bases[family], withLog(rules[family], log))),
+    ),
   );
 }
 
+type Base = Pick<o.Hook, 'hook' | 'dev'> & { readonly name: string };
+
+function asBase(hook: o.Hook['hook']): Base {
+  return { name: hook, hook };
+}
+
 /** Counters that are used, base chains, chains that are jumped to, rules. */
-function content(family: o.Family, table: string, rules: readonly ChainRule[]): readonly o.Addable[] {
-  const place = { family, table } as const;
-  const based: readonly string[] = hooks[family];
-  const called = new Set(rules.map(([chain]) => chain).filter((chain) => !based.includes(chain)));
+function content(
+  place: { readonly family: o.Family; readonly table: string },
+  bases: readonly Base[],
+  rules: readonly ChainRule[],
+): readonly o.Addable[] {
+  const based = new Set(bases.map(({ name }) => name));
+  const called = new Set(rules.map(([chain]) => chain).filter((chain) => !based.has(chain)));
   const counted = new Set(
     rules.flat().flatMap((one) => (typeof one === 'object' && 'counter' in one ? [one.counter] : [])),
   );
@@ -49,8 +71,8 @@ function content(family: o.Family, table: string, rules: readonly ChainRule[]): 
       .map(({ name }) => counterOf(name))
       .filter((name) => counted.has(name))
       .map((name): o.Addable => ({ counter: { ...place, name } })),
-    ...hooks[family].map((hook): o.Addable => ({
-      chain: { ...place, name: hook, type: 'filter', hook, prio: raw, policy: 'accept' },
+    ...bases.map(({ name, ...hook }): o.Addable => ({
+      chain: { ...place, name, type: 'filter', ...hook, prio: raw, policy: 'accept' },
     })),
     ...[...called].map((name): o.Addable => ({ chain: { ...place, name } })),
     ...rules.map(([chain, ...expr]): o.Addable => ({ rule: { ...place, chain, expr } })),
@@ -62,8 +84,9 @@ function rulesFrom(sandbox: Sandbox, pool: string): readonly ChainRule[] {
   const chain = chainOf(sandbox);
   return [
     ['prerouting', o.arrivesOn(sandbox.interface), o.jump(chain)],
-    [chain, ...toProxy(sandbox), o.accept],
-    ...udpRules(sandbox, chain, toStub),
+    // Untracked: an address that is used again meets no flow of whoever had it before, nor another table's NAT.
+    [chain, ...toProxy(sandbox), o.notrack, o.accept],
+    ...udpRules(sandbox, chain, toStub, [], [o.notrack, o.accept]),
     ...drops(chain, [
       ['ipv6', o.isFamily('ipv6')],
       ['spoof', o.sourceIsNot(sandbox.address)],
@@ -88,13 +111,14 @@ function belts(sandbox: Sandbox): readonly ChainRule[] {
   const to = o.leavesOn(sandbox.interface);
   return [
     ['input', from, ...toProxy(sandbox), o.accept],
-    ...udpRules(sandbox, 'input', toStub, from),
+    ...udpRules(sandbox, 'input', toStub, [from]),
     ['input', from, o.count('host'), o.drop],
     ['forward', from, o.count('forward'), o.drop],
     ['forward', to, o.count('forward'), o.drop],
+    ['output', to, o.notrack],
     // Postrouting, not output: here the way out is final, also after another table's NAT.
     ['postrouting', to, ...fromProxy(sandbox), o.accept],
-    ...udpRules(sandbox, 'postrouting', fromStub, to),
+    ...udpRules(sandbox, 'postrouting', fromStub, [to]),
     ['postrouting', to, o.count('inbound'), o.drop],
   ];
 }
@@ -114,10 +138,11 @@ function udpRules(
   sandbox: Sandbox,
   chain: string,
   matches: UdpMatches,
-  ...link: readonly o.Match[]
+  link: readonly o.Match[] = [],
+  verdict: readonly o.Statement[] = [o.accept],
 ): readonly ChainRule[] {
   const { datagrams = [] } = sandbox;
-  return datagrams.length === 0 ? [] : [[chain, ...link, ...matches(sandbox, datagrams), o.accept]];
+  return datagrams.length === 0 ? [] : [[chain, ...link, ...matches(sandbox, datagrams), ...verdict]];
 }
 
 const toStub: UdpMatches = ({ address, proxy }, ports) => [

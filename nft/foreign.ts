@@ -134,7 +134,8 @@ function isPlainName(name: unknown): boolean {
 
 function isOurs(object: NftObject, table: string): boolean {
   return Object.values(object).some(
-    ({ family, table: of, name }) => (family === 'inet' || family === 'bridge') && (of ?? name) === table,
+    ({ family, table: of, name }) =>
+      (family === 'inet' || family === 'bridge' || family === 'netdev') && (of ?? name) === table,
   );
 }
 

@@ -1,11 +1,11 @@
 // What an apply must leave alone: this machine's own way to the world, the proxy, and everybody else's rules. Changes nothing.
-import { connect } from 'node:net';
+import { connect, isIPv4 } from 'node:net';
 import { once } from 'node:events';
 import { FenceError } from './errors.ts';
-import { isFields } from './json.ts';
-import { runIp } from './link.ts';
+import { managementPaths, type ManagementPath } from './management-path.ts';
 import type { NftObject } from './objects.ts';
-import { linksOf, type FenceSpec } from './spec.ts';
+import { isWithin } from './spec-fields.ts';
+import { asPrefix, linksOf, type FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 
 const connectMs = 1000;
@@ -16,27 +16,41 @@ export interface Surroundings {
   readonly proxies: readonly string[];
   /** Every table but ours, without handles and counts. */
   readonly tables: string;
+  readonly paths: readonly ManagementPath[];
 }
 
-/** Throws a FenceError `lock_out` when a default route of this machine leaves by an interface that is to be fenced. */
-export async function refuseLockOut(spec: FenceSpec): Promise<void> {
-  const fenced = linksOf(spec);
-  const routes = [
-    await runIp(['-j', '-4', 'route', 'show', 'default']),
-    await runIp(['-j', '-6', 'route', 'show', 'default']).catch(() => '[]'),
-  ].flatMap(readList);
-  const carriers = new Set(routes.map((route) => (isFields(route) ? route['dev'] : undefined)));
-  const caught = fenced.find((name) => carriers.has(name));
-  if (caught === undefined) return;
-  throw new FenceError(
+/**
+ * Throws a FenceError `lock_out` when a rule of the fence names a link by which this machine is managed, or when the session that we run in comes from a
+ * network that is to be fenced.
+ */
+export async function refuseLockOut(spec: FenceSpec, peer?: string): Promise<void> {
+  const named = linksNamed(spec);
+  for (const { what, links } of await managementPaths(peer)) {
+    const caught = links.find((link) => named.has(link));
+    if (caught !== undefined) throw lockOut(`\`${caught}\` carries ${what}`);
+  }
+  const holds = (spec.networks ?? []).find(
+    ({ subnet }) => isIPv4(peer ?? '') && isWithin(peer ?? '', asPrefix(subnet)),
+  );
+  if (holds !== undefined) throw lockOut(`\`${holds.subnet}\` holds the session from \`${peer ?? ''}\``);
+}
+
+function lockOut(what: string): FenceError {
+  return new FenceError(
     'lock_out',
-    `\`${caught}\` carries this machine's default route: behind the fence it would be cut off`,
+    `${what}: behind the fence it would be cut off`,
     "give the interface that leads to the sandbox, not the machine's own",
   );
 }
 
+/** Every link that a rule of the plan names: the sandboxes' and bridges', and the bridges' ports. */
+function linksNamed(spec: FenceSpec): ReadonlySet<string> {
+  const doors = (spec.networks ?? []).map(({ door }) => (typeof door === 'object' ? door.port : ''));
+  return new Set([...linksOf(spec), ...(spec.networks ?? []).flatMap(({ members }) => members), ...doors]);
+}
+
 /** Looks around. Rejects with a FenceError when the kernel cannot be asked. */
-export async function lookAround(nft: WatchedNft, spec: FenceSpec): Promise<Surroundings> {
+export async function lookAround(nft: WatchedNft, spec: FenceSpec, peer?: string): Promise<Surroundings> {
   const doors = new Set(
     [...spec.sandboxes, ...(spec.networks ?? [])].flatMap((one) =>
       one.ports.map((port) => `${one.proxy}:${port}`),
@@ -44,7 +58,8 @@ export async function lookAround(nft: WatchedNft, spec: FenceSpec): Promise<Surr
   );
   const open = await Promise.all([...doors].map(async (door) => ((await answers(door)) ? [door] : [])));
   const others = (await nft.ruleset()).filter((object) => !isOurs(object, spec.table));
-  return { proxies: open.flat(), tables: JSON.stringify(others, withoutCounts) };
+  const paths = await managementPaths(peer);
+  return { proxies: open.flat(), tables: JSON.stringify(others, withoutCounts), paths };
 }
 
 /** What became worse, in words. */
@@ -53,6 +68,9 @@ export function compareSurroundings(before: Surroundings, after: Surroundings): 
     ...before.proxies
       .filter((door) => !after.proxies.includes(door))
       .map((door) => `the proxy at \`${door}\` took connections before and does not now`),
+    ...before.paths
+      .filter(({ what, state }) => !after.paths.some((one) => one.what === what && one.state === state))
+      .map(({ what }) => `${what} is not as it was`),
     ...(before.tables === after.tables ? [] : ["another program's rules changed meanwhile"]),
   ];
 }
@@ -79,9 +97,4 @@ const counts = new Set(['packets', 'bytes', 'used', 'expires', 'handle']);
 
 function withoutCounts(key: string, value: unknown): unknown {
   return counts.has(key) ? undefined : value;
-}
-
-function readList(text: string): readonly unknown[] {
-  const value: unknown = JSON.parse(text === '' ? '[]' : text);
-  return Array.isArray(value) ? value : [];
 }

@@ -32,10 +32,23 @@ export type Statement =
   | { readonly counter: CounterName }
   | { readonly accept: null }
   | { readonly drop: null }
+  | { readonly notrack: null }
+  | { readonly limit: { readonly rate: number; readonly burst: number; readonly per: 'second' } }
+  | {
+      readonly log: {
+        readonly prefix: string;
+        readonly group: number;
+        readonly snaplen: number;
+        readonly 'queue-threshold': number;
+      };
+    }
   | { readonly jump: { readonly target: string } };
 
-/** The families in which we have a table: `inet` for packets, `bridge` for frames between members of one bridge. */
-export type Family = 'inet' | 'bridge';
+/**
+ * The families in which we have a table: `inet` for packets, `bridge` for frames between members of one bridge, `netdev` for frames as they come in
+ * by a link.
+ */
+export type Family = 'inet' | 'bridge' | 'netdev';
 
 interface InTable {
   readonly family: Family;
@@ -45,9 +58,11 @@ interface InTable {
 /** `prio` is the kernel's number: lower runs earlier, -300 is `raw`, before connection tracking. */
 export interface Hook {
   readonly type: 'filter';
-  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting' | 'ingress';
   readonly prio: number;
   readonly policy: 'accept';
+  /** The link whose frames an `ingress` chain sees. */
+  readonly dev?: string;
 }
 
 export type Rule = InTable & { readonly chain: string; readonly expr: readonly Statement[] };
@@ -61,6 +76,16 @@ export type Addable =
 
 export const accept: Statement = { accept: null };
 export const drop: Statement = { drop: null };
+/** Connection tracking, which comes later, passes this packet by: no entry is made, none is consulted. */
+export const notrack: Statement = { notrack: null };
+/** What follows is done for so many packets a second, and for as many at once. */
+export const atMost = (perSecond: number): Statement => ({
+  limit: { rate: perSecond, burst: perSecond, per: 'second' },
+});
+/** A copy of the packet's first bytes goes to whoever listens to that NFLOG group, at once. */
+export const log = (prefix: string, group: number, snaplen: number): Statement => ({
+  log: { prefix, group, snaplen, 'queue-threshold': 1 },
+});
 export const jump = (target: string): Statement => ({ jump: { target } });
 export const count = (name: DropClass): Statement => ({ counter: counterOf(name) });
 
@@ -80,8 +105,8 @@ export const sourceIsNot = (wanted: string | Prefix): Match =>
 export const destination = (...wanted: readonly (string | Prefix)[]): Match =>
   match('==', address4('daddr'), oneOf(wanted.map(asScalar)));
 /** The type of an Ethernet frame, by nft's names. */
-export const isEther = (type: 'ip' | 'ip6' | 'arp' | '8021q' | '8021ad'): Match =>
-  match('==', { payload: { protocol: 'ether', field: 'type' } }, type);
+export const isEther = (...types: readonly ('ip' | 'ip6' | '8021q' | '8021ad')[]): Match =>
+  match('==', { payload: { protocol: 'ether', field: 'type' } }, oneOf(types));
 export const isNotEther = (type: 'ip'): Match =>
   match('!=', { payload: { protocol: 'ether', field: 'type' } }, type);
 /** Who asks or answers in ARP (RFC 826), and about whom. */

@@ -90,7 +90,7 @@ const readers: ReadonlyMap<string, Reader> = new Map<string, Reader>([
 
 /** A chain of our `bridge` table is another than the one of that name in `inet`. */
 function nameIn({ family }: Fields, name: unknown): string {
-  return family === 'bridge' ? `bridge ${String(name)}` : String(name);
+  return family === 'bridge' || family === 'netdev' ? `${family} ${String(name)}` : String(name);
 }
 
 function readForeign(kind: string): Reader {

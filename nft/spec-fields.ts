@@ -1,5 +1,6 @@
 // Reads the fields of a spec, one kind each, in strict spelling. Says what is wrong and goes on; what belongs together is spec.ts's.
 import { isIPv4 } from 'node:net';
+import type { DropLog } from './log-plan.ts';
 import type { Prefix } from './objects.ts';
 
 export type Fields = Readonly<Record<string, unknown>>;
@@ -57,6 +58,18 @@ export function readPorts(value: unknown, where: string, report: Report): readon
       );
   if (new Set(good).size < good.length) report(where, 'a port is given twice');
   return good.filter((port) => typeof port === 'number');
+}
+
+/** Undefined when there is none. `perSecond` is 10 unless it is given. */
+export function readLog(value: unknown, report: Report): DropLog | undefined {
+  if (value === undefined) return undefined;
+  const { group, perSecond = 10 } = readFields(value, ['group', 'perSecond'], 'log', report) ?? {};
+  const inRange = (key: string, number: unknown, most: number): number => {
+    if (typeof number === 'number' && Number.isInteger(number) && number > 0 && number <= most) return number;
+    report(`log.${key}`, `${quote(number)} is not a number from 1 to ${most}`);
+    return 1;
+  };
+  return { group: inRange('group', group, 65_535), perSecond: inRange('perSecond', perSecond, 1000) };
 }
 
 function isUnicast(text: string): boolean {

@@ -1,5 +1,6 @@
 // What a fence is to be, checked before anything is built from it. Unknown keys, odd spellings and duplicates are errors: what cannot be enforced is refused.
 import { FenceError } from './errors.ts';
+import type { DropLog } from './log-plan.ts';
 import type { Prefix } from './objects.ts';
 import {
   isWithin,
@@ -7,6 +8,7 @@ import {
   quote,
   readAddress,
   readFields,
+  readLog,
   readPorts,
   readText,
   type Report,
@@ -25,6 +27,8 @@ export interface Sandbox {
   readonly ports: readonly number[];
   /** UDP ports of the proxy's address, such as 53 for its DNS stub; absent: no UDP at all. */
   readonly datagrams?: readonly number[];
+  /** Judge frames, too: what is neither IP nor ARP with the proxy. The link must be there first (before Linux 6.16). Default: false. */
+  readonly frames?: boolean;
 }
 
 /** Where a network's proxy is: on this machine, behind one port of the bridge, or not to be found (then nobody gets anywhere). */
@@ -53,10 +57,12 @@ export interface FenceSpec {
   readonly networks?: readonly Network[];
   /** CIDR that holds the address of every sandbox of this machine, for the class `lateral`. */
   readonly pool: string;
+  /** Tell of drops, to be read by somebody. Default: they are counted alone. */
+  readonly log?: DropLog;
 }
 
-const specKeys = ['table', 'sandboxes', 'networks', 'pool'];
-const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'datagrams'];
+const specKeys = ['table', 'sandboxes', 'networks', 'pool', 'log'];
+const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'datagrams', 'frames'];
 const networkKeys = ['name', 'interface', 'subnet', 'proxy', 'ports', 'members', 'door'];
 const tableName = /^sallyport(_[a-zA-Z0-9_-]{1,48})?$/;
 const sandboxName = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}$/;
@@ -103,12 +109,14 @@ function readSpec(value: unknown, report: Report): FenceSpec | undefined {
   const pool = readText(fields, 'pool', '', report);
   if (parsePool(pool) === undefined)
     report('pool', `${quote(pool)} is not an IPv4 network of /8 to /30 with no host bits`);
+  const log = readLog(fields['log'], report);
   const sandboxes = list.map((one, i) => readSandbox(one, `sandboxes[${i}]`, report));
   const networks = nets.map((one, i) => readNetwork(one, `networks[${i}]`, report));
   return {
     table,
     pool,
     sandboxes: sandboxes.filter((one) => one !== undefined),
+    ...(log === undefined ? {} : { log }),
     ...(networks.length === 0 ? {} : { networks: networks.filter((one) => one !== undefined) }),
   };
 }
@@ -171,6 +179,8 @@ function checkNames(
 function readSandbox(value: unknown, where: string, report: Report): Sandbox | undefined {
   const fields = readFields(value, sandboxKeys, where, report);
   if (fields === undefined) return undefined;
+  const { frames } = fields;
+  if (frames !== undefined && typeof frames !== 'boolean') report(`${where}.frames`, 'is not true or false');
   const sandbox = {
     name: readText(fields, 'name', where, report),
     interface: readText(fields, 'interface', where, report),
@@ -180,6 +190,7 @@ function readSandbox(value: unknown, where: string, report: Report): Sandbox | u
     ...(fields['datagrams'] !== undefined && {
       datagrams: readPorts(fields['datagrams'], `${where}.datagrams`, report),
     }),
+    ...(frames === true ? { frames } : {}),
   };
   checkNames(sandbox, where, report);
   if (sandbox.address === sandbox.proxy)

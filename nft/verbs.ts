@@ -27,6 +27,8 @@ export interface FenceIo {
   readonly resolvers: Resolvers;
   /** Folder of locks and of rules that may come back. */
   readonly folder: string;
+  /** Address from which this machine is being managed, where it is known. */
+  readonly peer: () => Promise<string | undefined>;
   /** Aborted when the process is told to end. */
   readonly stop: () => AbortSignal;
   readonly out: (text: string) => void;
@@ -67,8 +69,10 @@ export const apply: Verb = async (io, spec, { json, confirm }) => {
   const seconds = readSeconds(confirm);
   const how = `it goes away in ${seconds} s unless another session says: sallyport fence confirm --table ${table}`;
   const onPending = (): void => say({ confirmWithin: seconds }, `${words}\n${how}`);
+  const peer = await io.peer();
+  const { nft } = io;
   await underLock(place, async (lock) => {
-    await applyUnlessUnconfirmed({ nft: io.nft, spec, place, lock, seconds, onPending, stop: io.stop() });
+    await applyUnlessUnconfirmed({ nft, spec, place, lock, peer, seconds, onPending, stop: io.stop() });
   });
   await io.resolvers.settle(spec);
   say({ confirmed: true }, `table inet ${table} was confirmed and stays`);

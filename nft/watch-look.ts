@@ -1,8 +1,9 @@
 // One look of the watch: compares, repairs what is ours, and closes the sandboxes' links while that cannot be done. It decides no rule, tells nobody,
 // and touches no other table.
 import { applyFence } from './apply.ts';
-import { readDrops, type DropTally } from './drops.ts';
+import { dropsIn, type DropTally } from './drops.ts';
 import { findBypasses } from './foreign.ts';
+import type { NftObject } from './objects.ts';
 import type { FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 import { compareFence, listFence } from './verify.ts';
@@ -87,8 +88,8 @@ interface Sight {
 async function see(look: Look, isSecond = false): Promise<Sight> {
   const { nft, tally, state } = look;
   try {
-    const ours = await compareNow(look);
-    if (ours.length === 0) tally.take(await readDrops(nft, state.spec.table));
+    const { ours, listing } = await compareNow(look);
+    if (ours.length === 0) tally.take(dropsIn(listing, state.spec.table));
     const now = performance.now();
     if (now >= state.foreignDue) {
       state.foreignDue = now + foreignEveryMs;
@@ -103,16 +104,18 @@ async function see(look: Look, isSecond = false): Promise<Sight> {
 }
 
 /** A bridge whose members changed is followed: that is no break, as long as the table was right for those from before. */
-async function compareNow(look: Look): Promise<readonly string[]> {
+async function compareNow(
+  look: Look,
+): Promise<{ readonly ours: readonly string[]; readonly listing: readonly NftObject[] }> {
   const { nft, spec, members, state, news } = look;
   const before = state.spec;
   state.spec = members === undefined ? spec : await members();
   const listing = await listFence(nft, state.spec);
   const ours = compareFence(state.spec, listing);
-  if (ours.length === 0 || compareFence(before, listing).length > 0) return ours;
+  if (ours.length === 0 || compareFence(before, listing).length > 0) return { ours, listing };
   await applyFence(nft, state.spec);
   news({ event: 'followed', ports: (state.spec.networks ?? []).flatMap((network) => network.members) });
-  return [];
+  return { ours: [], listing: await listFence(nft, state.spec) };
 }
 
 async function repair({ nft, state }: Look): Promise<boolean> {

@@ -1,4 +1,5 @@
 // What the admin socket answers: one row a route. The metrics socket serves the rows that are marked for it and no others.
+import { readDropEvents } from './admin-drops.ts';
 import type { Enforcement } from './config-types.ts';
 import {
   dropClasses,
@@ -24,7 +25,7 @@ export interface AdminParts {
     /** Cuts every tunnel there is. */
     severAll(reason: 'fence_broken'): unknown;
   };
-  readonly audit: Pick<Audit, 'state' | 'reopen'> & { probe(): unknown };
+  readonly audit: Pick<Audit, 'state' | 'reopen' | 'dropped'> & { probe(): unknown };
   readonly metrics: Pick<Metrics, 'fence' | 'gate' | 'text' | 'contentType'>;
   readonly isDraining: () => boolean;
   /** Where other processes carry the clients: how many do so now. */
@@ -63,6 +64,7 @@ export function adminRoutes(parts: AdminParts, enforcement: Enforcement): readon
     { method: 'GET', path: '/tunnels', isPublic: false, answer: async () => await tunnels(parts) },
     { method: 'POST', path: '/reload', isPublic: false, answer: async () => await reload(parts) },
     { method: 'PUT', path: '/fence', isPublic: false, answer: (body) => putFence(parts, fence, body) },
+    { method: 'POST', path: '/drops', isPublic: false, answer: (body) => postDrops(parts, body) },
     { method: 'PUT', path: '/gate', isPublic: false, answer: (body) => putGate(parts, body) },
   ];
 }
@@ -134,6 +136,17 @@ function putGate(parts: AdminParts, body: string): AdminAnswer {
     return { status: 400, body: { error: 'this is not a gate report', help } };
   }
   parts.metrics.gate(report);
+  return { status: 200, body: { status: 'ok' } };
+}
+
+function postDrops({ audit }: AdminParts, body: string): AdminAnswer {
+  const events = readDropEvents(parseObject(body));
+  if (events === undefined) {
+    const help =
+      'give {"run": "r1", "principal": "r1", "drops": [{"at": 1790000000000, "class": "dns", ...}]}';
+    return { status: 400, body: { error: 'these are no drops', help } };
+  }
+  audit.dropped(...events);
   return { status: 200, body: { status: 'ok' } };
 }
 

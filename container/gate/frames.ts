@@ -1,18 +1,11 @@
-// Layer 2: frames that are no IP at all, and a question by ARP for an address that is not this machine's. The fence does not see them; nothing
-// here may take them up either. Needs the egress hook (Linux 5.16); without it frames are not tried, and that is said.
+// Layer 2: frames that are no IP at all, and questions by ARP that are not the sandbox's to ask. Brings back what was seen; judge-frames.ts judges.
+// Needs the egress hook (Linux 5.16) for most; without it those are not tried, and that is said.
+import { setTimeout as delay } from 'node:timers/promises';
+import { counterOf } from '../../nft/index.ts';
 import { tool, ToolError } from '../exec.ts';
 import { entering } from './disguise.ts';
-import {
-  count,
-  dropTable,
-  field,
-  isEqual,
-  load,
-  meta,
-  newTable,
-  readCounters,
-  type Words,
-} from './nft-words.ts';
+import { egressTable, frameKinds, hostTable, marked, nameOf, sandboxTable } from './frame-tables.ts';
+import { dropTable, load, readCounters } from './nft-words.ts';
 import { gateNames, lentTo, type Place } from './place.ts';
 import type { Prober } from './prober.ts';
 
@@ -20,38 +13,33 @@ import type { Prober } from './prober.ts';
 export interface FrameSight {
   readonly id: string;
   readonly what: string;
+  /** True for what must pass. */
+  readonly isControl: boolean;
   /** False where the kernel cannot send it so. */
   readonly tried: boolean;
-  /** Frames that came in at this machine's end of the link. */
+  /** Frames one step ahead of the fence, and one step behind it. */
   readonly ahead: number;
+  readonly past: number;
   /** Answers that went back to the sandbox. */
   readonly answers: number;
 }
 
 export interface Frames {
   readonly sights: readonly FrameSight[];
+  /** By how much the counter of the class `layer2` rose meanwhile. */
+  readonly rose: number;
   /** Links of this machine that lie over the sandbox's, such as a bridge: they would take its frames. */
   readonly above: readonly string[];
 }
 
-/** EtherTypes, from the registry of the IEEE. */
-const kinds = [
-  { id: 'frame-experiment', what: 'a frame of an experimental EtherType', type: 0x88b5 },
-  { id: 'frame-lldp', what: 'an LLDP frame', type: 0x88cc },
-  { id: 'frame-pppoe', what: 'a PPPoE discovery frame', type: 0x8863 },
-  { id: 'frame-eapol', what: 'an EAPOL frame', type: 0x888e },
-] as const;
+const patienceMs = 1000;
+const pollMs = 5;
 
-const sandboxTable = 'sallyport_gate_frames';
-const firstMark = 0x5a11_f000;
-
-/** Sends one of each. */
+/** Sends one of each. Rejects when the fence has no table for frames. */
 export async function tryFrames(prober: Prober, place: Place): Promise<Frames> {
   const { table } = gateNames(place.names);
-  const { slot, names } = place;
-  const strange = lentTo(slot).onLink;
-  await load(`${place.directory}/gate-frames`, hostTable(place, strange));
-  const canSend = await load(`${place.directory}/gate-egress`, egressTable(names.peer), entering(place)).then(
+  await load(`${place.directory}/gate-frames`, hostTable(place));
+  const canSend = await load(`${place.directory}/gate-egress`, egressTable(place), entering(place)).then(
     () => true,
     (error: unknown) => {
       if (error instanceof ToolError) return false;
@@ -59,70 +47,78 @@ export async function tryFrames(prober: Prober, place: Place): Promise<Frames> {
     },
   );
   try {
-    const route = ['-n', names.netns, 'route'];
-    // What an earlier gate learned of it would keep the question from being asked.
-    await tool('ip', ['-n', names.netns, 'neigh', 'flush', strange, 'dev', names.peer]);
-    await tool('ip', [...route, 'replace', `${strange}/32`, 'dev', names.peer]);
-    if (canSend) await Promise.all(kinds.map(async (_, i) => await send(prober, slot.proxy, firstMark + i)));
-    await send(prober, strange, 0);
-    await tool('ip', [...route, 'del', `${strange}/32`, 'dev', names.peer]);
-    const seen = await readCounters('netdev', table);
-    const sights = kinds.map(({ id, what, type }): FrameSight => {
-      return { id, what, tried: canSend, ahead: seen.get(`frame_${type}`) ?? 0, answers: 0 };
+    const before = await layer2(place);
+    const tried = frameKinds.filter(({ isDisguised }) => canSend || !isDisguised).map(({ id }) => id);
+    const answers = await sendAll(prober, place, tried);
+    const seen = await settle(place, tried);
+    const sights = frameKinds.map(({ id, what, isControl }): FrameSight => {
+      const of = (where: 'ahead' | 'past'): number => seen.get(nameOf(where, { id })) ?? 0;
+      const answered = answers.get(id) ?? 0;
+      const isTried = tried.includes(id);
+      return { id, what, isControl, tried: isTried, ahead: of('ahead'), past: of('past'), answers: answered };
     });
-    const arp: FrameSight = {
-      id: 'arp',
-      what: "ARP for an address that is not this machine's",
-      tried: true,
-      ahead: seen.get('arp') ?? 0,
-      answers: await answered(place, strange),
-    };
-    return { sights: [...sights, arp], above: await linksAbove(names.link) };
+    return { sights, rose: (await layer2(place)) - before, above: await linksAbove(place.names.link) };
   } finally {
     await dropTable('netdev', table);
     if (canSend) await dropTable('netdev', sandboxTable, entering(place));
   }
 }
 
-function hostTable({ names }: Place, strange: string): readonly Words[] {
-  const words = newTable('netdev', gateNames(names).table);
-  return [
-    words.table,
-    ...kinds.map(({ type }) => words.counter(`frame_${type}`)),
-    words.counter('arp'),
-    words.chain('ingress', 'ingress', -500, { dev: names.link }),
-    ...kinds.map(({ type }) =>
-      words.rule('ingress', isEqual(meta('protocol'), type), count(`frame_${type}`)),
-    ),
-    words.rule(
-      'ingress',
-      isEqual(meta('protocol'), 'arp'),
-      isEqual(field('arp', 'daddr ip'), strange),
-      count('arp'),
-    ),
-  ];
+/** What is asked by ARP is asked because a datagram was sent to it; what was learned before would keep it from being asked. */
+async function sendAll(
+  prober: Prober,
+  place: Place,
+  tried: readonly string[],
+): Promise<ReadonlyMap<string, number>> {
+  const { names, slot } = place;
+  const { onLink, forged } = lentTo(slot);
+  const strange = [onLink, forged];
+  const inside = async (...words: readonly string[]): Promise<string> =>
+    await tool('ip', ['-n', names.netns, ...words]);
+  for (const one of strange) await inside('route', 'replace', `${one}/32`, 'dev', names.peer);
+  for (const one of [...strange, slot.proxy]) await inside('neigh', 'flush', one, 'dev', names.peer);
+  const frames = frameKinds.filter(({ id, type }) => type !== null && tried.includes(id));
+  await send(prober, slot.proxy, 0);
+  await Promise.all(frames.map(async (kind) => await send(prober, slot.proxy, marked(kind))));
+  for (const one of strange) await send(prober, one, 0);
+  await settle(place, tried);
+  const known = async (address: string): Promise<number> =>
+    / lladdr /.test(await inside('neigh', 'show', address, 'dev', names.peer)) ? 1 : 0;
+  const answers = new Map([
+    ['arp-proxy', await known(slot.proxy)],
+    ['arp', await known(onLink)],
+    ['arp-forged', await known(forged)],
+  ]);
+  for (const one of strange) {
+    await inside('route', 'del', `${one}/32`, 'dev', names.peer);
+    // It would be asked for twice more.
+    await inside('neigh', 'del', one, 'dev', names.peer).catch(() => undefined);
+  }
+  return answers;
 }
 
-function egressTable(peer: string): readonly Words[] {
-  const words = newTable('netdev', sandboxTable);
-  // After 20 bytes of IPv4 and 8 of UDP: behind the hook the frame is complete, so nothing asks what it was.
-  const payload = { payload: { base: 'nh', offset: 224, len: 32 } };
-  return [
-    words.table,
-    words.chain('egress', 'egress', 0, { dev: peer }),
-    ...kinds.map(({ type }, i) =>
-      words.rule('egress', isEqual(payload, firstMark + i), {
-        mangle: { key: field('ether', 'type'), value: type },
-      }),
-    ),
-  ];
+/** Reads until all of them have come as far as the fence. */
+async function settle({ names }: Place, tried: readonly string[]): Promise<ReadonlyMap<string, number>> {
+  const deadline = performance.now() + patienceMs;
+  for (;;) {
+    const seen = await readCounters('netdev', gateNames(names).table);
+    const isThere = tried.every((id) => (seen.get(nameOf('ahead', { id })) ?? 0) > 0);
+    if (isThere || performance.now() > deadline) return seen;
+    await delay(pollMs);
+  }
+}
+
+async function layer2({ names }: Place): Promise<number> {
+  const packets = (await readCounters('netdev', names.table)).get(counterOf('layer2'));
+  if (packets === undefined) throw new Error(`counter \`${counterOf('layer2')}\` is gone`);
+  return packets;
 }
 
 async function send(prober: Prober, address: string, mark: number): Promise<void> {
   const payload = Buffer.alloc(12);
   payload.writeUInt32BE(mark, 0);
   const order = {
-    id: `frame ${mark}`,
+    id: `frame ${address} ${mark}`,
     kind: 'udp4',
     address,
     port: 9,
@@ -131,12 +127,6 @@ async function send(prober: Prober, address: string, mark: number): Promise<void
   await new Promise<void>((resolve) => {
     prober.order(order, () => resolve());
   });
-}
-
-/** 1 when the sandbox has learned where that address is: somebody answered for it. */
-async function answered({ names }: Place, address: string): Promise<number> {
-  const known = await tool('ip', ['-n', names.netns, 'neigh', 'show', address, 'dev', names.peer]);
-  return / lladdr /.test(known) ? 1 : 0;
 }
 
 /** Not from /sys, which shows the namespace in which it was mounted. */

@@ -2,7 +2,8 @@
 // a signal that is missing fails. Sends nothing and waits for nothing.
 import { RunRefused } from '../refusal.ts';
 import { judgeAllowed, judgeCanary, judgeReachable, type ProxySignals } from './judge-proxy.ts';
-import type { Frames, FrameSight } from './frames.ts';
+import type { Frames } from './frames.ts';
+import { judgeFrames } from './judge-frames.ts';
 import { failIf, notTried, type ProbeResult } from './result.ts';
 import type { Rounds, Sighting } from './rounds.ts';
 import type { Unrouted } from './unrouted.ts';
@@ -29,7 +30,7 @@ export function judgeGate(signals: GateSignals): readonly ProbeResult[] {
     ...signals.unrouted.map(judgeUnrouted),
     ...signals.rounds.sightings.map((one) => judgeSighting(one, signals.listenerTouches)),
     ...judgeTotals(signals),
-    ...signals.frames.sights.map((one) => judgeFrame(one, signals.frames.above)),
+    ...judgeFrames(signals.frames),
     judgeLeft(signals),
   ];
 }
@@ -110,20 +111,6 @@ function judgeTotals({ rounds: { strays, surplus }, isQuiet }: GateSignals): rea
   if (!isQuiet) return [stray, notTried(once.id, once.what, 'the command may send at the same time')];
   const problems = surplus.map(({ name, more }) => `counter \`${name}\` rose by ${more} too many`);
   return [stray, failIf(problems, { ...once, signal: 'the counters rose by what was sent' })];
-}
-
-function judgeFrame({ id, what, tried, ahead, answers }: FrameSight, above: readonly string[]): ProbeResult {
-  if (!tried) return notTried(id, what, 'this kernel has no egress hook (Linux 5.16)');
-  const problems = [
-    ahead > 0 ? '' : 'it did not come as far as this machine',
-    answers === 0 ? '' : 'somebody answered',
-    above.length === 0 ? '' : `the link of the sandbox is part of another: ${above.join(', ')}`,
-  ];
-  return failIf(problems, {
-    id,
-    what,
-    signal: `${ahead} came to the end of the link, and nothing takes them on`,
-  });
 }
 
 /** The probes lent the sandbox routes and IPv6; both must be gone again. */

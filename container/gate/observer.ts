@@ -1,6 +1,6 @@
 // The gate's own eyes in the kernel: a table that counts each probe one step ahead of the fence and one step behind it, and drops whatever
 // comes out behind. So a probe that was never sent proves nothing, one that got through is seen, and none leaves the link.
-import { counterOf, linkClasses, type DropClass } from '../../nft/index.ts';
+import { counterOf, packetClasses, type DropClass } from '../../nft/index.ts';
 import type { Drops } from '../fence-part.ts';
 import type { RunNames } from '../names.ts';
 import { tool } from '../exec.ts';
@@ -78,7 +78,7 @@ function read(counters: ReadonlyMap<string, number>, marked: readonly Marked[]):
     probe.id,
     { ahead: of(`ahead_${i}`), past: of(`past_${i}`) },
   ]);
-  const drops = linkClasses.map((name): [DropClass, number] => [name, of(counterOf(name))]);
+  const drops = packetClasses.map((name): [DropClass, number] => [name, of(counterOf(name))]);
   return { sights: new Map(sights), strays: of('strays'), drops: new Map(drops) };
 }
 

@@ -22,6 +22,8 @@ export interface Lent {
   readonly stranger: string;
   /** Routed onto the sandbox's link, and nobody's. */
   readonly onLink: string;
+  /** As that, for a question that is made into another on its way out. */
+  readonly forged: string;
   /** What the sandbox sends to before its packets are disguised: routed to the proxy's address. */
   readonly carrier: string;
   /** Reached by a route that was added inside, and by no other. */
@@ -41,6 +43,7 @@ export function lentTo({ number }: Slot): Lent {
     witness: four(2),
     stranger: four(3),
     onLink: four(4),
+    forged: four(7),
     carrier: four(5),
     routed: four(6),
     six: { host: `${six}::1`, sandbox: `${six}::2`, carrier: `${six}:1::1` },

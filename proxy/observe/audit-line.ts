@@ -1,5 +1,5 @@
 // Turns an event into the plain record that is written: known fields only, capped, nothing that could break a line or a terminal.
-import type { CloseEvent, DecisionEvent, NameEvent } from './index.ts';
+import type { CloseEvent, DecisionEvent, DropEvent, NameEvent } from './index.ts';
 
 const maxText = 512;
 const maxAddresses = 64;
@@ -64,6 +64,21 @@ export function nameRecord(event: NameEvent): Record<string, unknown> {
     group: cleanOrNull(event.group),
     policy: cleanText(event.policy),
     detail: cleanOrNull(event.detail),
+  };
+}
+
+/** The record of a drop. */
+export function dropRecord(event: DropEvent): Record<string, unknown> {
+  return {
+    event: event.event,
+    time: cleanText(event.time),
+    run: cleanOrNull(event.run),
+    principal: cleanText(event.principal),
+    class: event.class,
+    protocol: cleanText(event.protocol),
+    source: cleanOrNull(event.source),
+    address: cleanOrNull(event.address),
+    port: event.port,
   };
 }
 

@@ -1,8 +1,8 @@
 // The required record: one JSON line per decision and per close, by pino. A decision that cannot be written does not happen.
 import { pino } from 'pino';
-import { closeRecord, decisionRecord, nameRecord } from './audit-line.ts';
+import { closeRecord, decisionRecord, dropRecord, nameRecord } from './audit-line.ts';
 import { type AuditState, openSink, type Sink } from './audit-sink.ts';
-import type { CloseEvent, DecisionEvent, NameEvent } from './index.ts';
+import type { CloseEvent, DecisionEvent, DropEvent, NameEvent } from './index.ts';
 
 export { type AuditState, AuditUnavailable } from './audit-sink.ts';
 
@@ -16,6 +16,8 @@ export interface Audit {
   closed(...events: readonly CloseEvent[]): void;
   /** As `closed`. */
   named(event: NameEvent): void;
+  /** As `closed`. */
+  dropped(...events: readonly DropEvent[]): void;
   /** True when the audit can be written as far as one can know without writing an event. */
   probe(): boolean;
   /** Opens the file by its name again, for log rotation. */
@@ -47,6 +49,8 @@ export function createAudit(target: string, inherited: number | null = null): Au
     closed: (...events) =>
       sink.keep(events.map((event) => lineOf(closeRecord(event))).join(''), events.length),
     named: (event) => sink.keep(lineOf(nameRecord(event)), 1),
+    dropped: (...events) =>
+      sink.keep(events.map((event) => lineOf(dropRecord(event))).join(''), events.length),
     probe: () => sink.flush(),
     reopen: () => sink.reopen(),
     close() {

@@ -2,12 +2,14 @@
 import type { FailureCode, Mode, Reason, Verdict } from '../../policy/index.ts';
 import type { Stage } from '../errors.ts';
 import type { DnsAnswer } from '../steer/answer.ts';
+import type { DropClass } from './metric-table.ts';
 
 export { type Audit, type AuditState, AuditUnavailable, createAudit } from './audit.ts';
 export { mergeMetrics, type MetricsJson, withoutGauges } from './merge-metrics.ts';
 export { metricsPage } from './metric-page.ts';
 export {
   dropClasses,
+  type DropClass,
   type FenceReport,
   type GateReport,
   type WorkerState,
@@ -104,6 +106,21 @@ export interface NameEvent {
   readonly group: string | null;
   readonly policy: string;
   readonly detail: string | null;
+}
+
+/** A packet that the fence dropped, as the kernel told of it: so many a second of each class. `sallyport_fence_drops_total` counts them all. */
+export interface DropEvent {
+  readonly event: 'drop';
+  readonly time: string;
+  readonly run: string | null;
+  /** Whose link it came from. */
+  readonly principal: string;
+  readonly class: DropClass;
+  /** `tcp`, `udp`, ..., `ip-47`, or `ether-88b5` for a frame that is no IP. */
+  readonly protocol: string;
+  readonly source: string | null;
+  readonly address: string | null;
+  readonly port: number | null;
 }
 
 /** Everybody who wants to know. Only decided() can say no. */

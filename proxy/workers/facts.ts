@@ -66,6 +66,7 @@ export function fleetAudit(own: Audit, fleet: Fleet, departed: Departed): AdminP
         dropped: all.reduce((sum, { dropped }) => sum + dropped, departed.dropped),
       };
     },
+    dropped: (...events) => own.dropped(...events),
     async probe() {
       own.probe();
       await Promise.all(fleet.serving.map(async (member) => await member.look('probe', lookMs)));

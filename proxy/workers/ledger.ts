@@ -48,6 +48,7 @@ export function ledgerAudit(audit: Audit, board: Board, worker: number, clock: (
       sweep();
     },
     named: (event) => audit.named(event),
+    dropped: (...events) => audit.dropped(...events),
     probe: () => audit.probe(),
     reopen: () => audit.reopen(),
     close: () => audit.close(),

@@ -16,7 +16,7 @@ import { waysOf } from '../../container/gate/unrouted.ts';
 import { namesOf } from '../../container/names.ts';
 import { RunRefused } from '../../container/refusal.ts';
 import { slotAt } from '../../container/slot.ts';
-import { linkClasses } from '../../nft/index.ts';
+import { packetClasses } from '../../nft/index.ts';
 import { needs } from '../helpers/needs.ts';
 
 const replied = (reply: string): ProbeAnswer => ({ id: 'x', outcome: 'replied', reply });
@@ -42,7 +42,14 @@ const whole: GateSignals = {
   unrouted: waysOf(place).map(({ id, what }) => ({ id, what, said: 'ENETUNREACH' })),
   rounds: { sightings, strays: 0, surplus: [] },
   listenerTouches: 1,
-  frames: { sights: [{ id: 'arp', what: 'ARP', tried: true, ahead: 1, answers: 0 }], above: [] },
+  frames: {
+    sights: [
+      { id: 'arp', what: 'ARP', isControl: false, tried: true, ahead: 1, past: 0, answers: 0 },
+      { id: 'arp-proxy', what: 'ARP (control)', isControl: true, tried: true, ahead: 1, past: 1, answers: 1 },
+    ],
+    rose: 1,
+    above: [],
+  },
   left: { routes: [], isIpv6Off: true },
   isQuiet: true,
 };
@@ -88,7 +95,7 @@ t.test('a whole boundary passes: every probe was tried and every one is counted'
 t.test('the table has a probe for each class of the fence, and each kind of way out', async (t) => {
   const met = new Set(probes.map(({ meets }) => meets));
   t.same(
-    linkClasses.filter((name) => !met.has(name)),
+    packetClasses.filter((name) => !met.has(name)),
     [],
   );
   t.equal(new Set(probes.map(({ packet }) => packet.protocol)).size, 14, 'protocols');
@@ -191,13 +198,21 @@ t.test('a way without a route must be refused by the kernel before a packet is m
 });
 
 t.test('a frame that somebody takes up, or a link that is part of another, refuses the run', async (t) => {
-  const frames = (change: object, above: readonly string[] = []): GateSignals => ({
+  const frames = (id: string, change: object, above: readonly string[] = []): GateSignals => ({
     ...whole,
-    frames: { sights: whole.frames.sights.map((one) => ({ ...one, ...change })), above },
+    frames: {
+      ...whole.frames,
+      sights: whole.frames.sights.map((one) => (one.id === id ? { ...one, ...change } : one)),
+      above,
+    },
   });
-  t.same(failedProbes(frames({ ahead: 0 })), ['arp']);
-  t.same(failedProbes(frames({ answers: 1 })), ['arp']);
-  t.same(failedProbes(frames({}, ['br0'])), ['arp']);
+  t.same(failedProbes(frames('arp', { ahead: 0 })), ['arp']);
+  t.same(failedProbes(frames('arp', { past: 1 })), ['arp'], 'it passed');
+  t.same(failedProbes(frames('arp', { answers: 1 })), ['arp']);
+  t.same(failedProbes(frames('arp', {}, ['br0'])), ['arp']);
+  t.same(failedProbes({ ...whole, frames: { ...whole.frames, rose: 0 } }), ['arp'], 'it was not counted');
+  for (const change of [{ ahead: 0 }, { past: 0 }, { answers: 0 }])
+    t.same(failedProbes(frames('arp-proxy', change)), ['arp-proxy'], 'the control must pass');
 });
 
 t.test('a host listener that was heard, or that is deaf to the host itself, proves nothing', async (t) => {

@@ -19,6 +19,7 @@ export interface PartsFacts {
 
 export interface TestParts extends AdminParts {
   readonly audit: Audit;
+  readonly auditFile: string;
   readonly metrics: Metrics;
   /** Change these, then ask. */
   readonly facts: PartsFacts;
@@ -36,7 +37,8 @@ export function createTestParts(t: Test): TestParts {
     failures: 0,
   };
   const facts: PartsFacts = { policy, isDraining: false, reloads: 0, severed: [] };
-  const audit = createAudit(join(t.testdir({ logs: {} }), 'logs', 'audit.jsonl'));
+  const auditFile = join(t.testdir({ logs: {} }), 'logs', 'audit.jsonl');
+  const audit = createAudit(auditFile);
   t.teardown(() => audit.close());
   const metrics = createMetrics({
     build: { version: '0.0.0', relay: 'javascript', node: process.version },
@@ -58,5 +60,5 @@ export function createTestParts(t: Test): TestParts {
     size: 1,
     severAll: (reason) => facts.severed.push(reason),
   };
-  return { facts, audit, metrics, store, table, isDraining: () => facts.isDraining };
+  return { facts, audit, auditFile, metrics, store, table, isDraining: () => facts.isDraining };
 }

@@ -50,5 +50,5 @@ async function tryShare(t: Parameters<typeof makeNetns>[0], share: number): Prom
   return out
     .trim()
     .split('\n')
-    .map((line) => JSON.parse(line.replaceAll(`from_${id}`, 'from')) as Verdict);
+    .map((line) => JSON.parse(line.replaceAll(new RegExp(`(from|frames)_${id}`, 'g'), '$1')) as Verdict);
 }

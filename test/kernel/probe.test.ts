@@ -1,6 +1,7 @@
 // `sallyport probe` on a live run: it says what the boundary is now, disturbs nothing inside, leaves nothing, and its record is whole.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Ajv } from 'ajv';
 import t from 'tap';
 import schema from '../../container/gate/record.schema.json' with { type: 'json' };
@@ -76,12 +77,17 @@ t.test('sallyport probe', { skip: needs(t, worldNeeds) }, async (t) => {
     const kept = (file: string): GateRecord => readRecord(readFileSync(join(world.state, file), 'utf8'));
     t.same(kept(`audit/${name}.gate.json`), record);
     t.same(kept(`runs/${name}/gate.json`), record);
-    const text = await world.host.must(['curl', '-sS', '--noproxy', '*', 'http://10.98.0.1:9193/metrics']);
+    const metrics = async (): Promise<string> =>
+      await world.host.must(['curl', '-sS', '--noproxy', '*', 'http://10.98.0.1:9193/metrics']);
+    const text = await metrics();
     const passed = [launch, record].flatMap(({ probes }) =>
       probes.filter(({ verdict }) => verdict === 'pass'),
     );
     t.match(text, new RegExp(`^sallyport_gate_probes_total\\{result="passed"\\} ${passed.length}$`, 'm'));
     t.match(text, /^sallyport_gate_probes_total\{result="failed"\} 0$/m);
+    // The fence's watch looks every second.
+    const layer2 = /^sallyport_fence_drops_total\{class="layer2"\} (8|9|1\d)$/m;
+    while (!layer2.test(await metrics())) await delay(50);
     t.notOk(
       run.lines.some((line) => !/^(200|up|sallyport: .*)$/.test(line) && !line.startsWith('ROUTE 198.1')),
       [...new Set(run.lines)].join('\n'),

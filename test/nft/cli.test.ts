@@ -40,6 +40,7 @@ async function fence(
     folder: join(dir, 'state'),
     bridges: { read: async (spec: FenceSpec) => spec },
     resolvers: { settle: async () => {}, verify: async () => [], release: async () => {} },
+    peer: async () => undefined,
     stop: () => AbortSignal.abort(),
     out: (text: string) => void (said.out += `${text}\n`),
     err: (text: string) => void (said.err += `${text}\n`),
@@ -85,7 +86,7 @@ t.test(
     t.equal(words.out, (await fence(nft, 'plan', ...flags)).out);
     t.match(
       words.out,
-      /chain from_a \(no hook\)\n {3}1 {2}ip saddr 10\.219\.0\.2 ip daddr 10\.219\.0\.1 tcp dport \{ 3128, 5432 \} accept/,
+      /chain from_a \(no hook\)\n {3}1 {2}ip saddr 10\.219\.0\.2 ip daddr 10\.219\.0\.1 tcp dport \{ 3128, 5432 \} notrack accept/,
     );
     t.match(words.out, /th dport \{ 53, 853 \} counter drop_dns drop/);
     const json = await fence(nft, 'plan', '--spec', spec, '--table', 'sallyport_x', '--json');

@@ -33,7 +33,7 @@ interface Golden {
   readonly transaction: Transaction;
 }
 
-/** `layer2` is for bridges. */
+/** `layer2` is for frames. */
 const packetClasses = dropClasses.filter(({ name }) => name !== 'layer2');
 
 const folder = join(import.meta.dirname, 'golden');
@@ -80,6 +80,36 @@ t.test('the shape of every plan', async (t) => {
     'a table from before is gone in the same transaction',
   );
   t.same(rulesOf(planFence({ ...spec, sandboxes: [sandbox, second] })).length, 2 * rules.length);
+});
+
+t.test('a fence that tells of its drops drops and counts as one that does not', async (t) => {
+  const told = rulesOf(planFence({ ...spec, log: { group: 5, perSecond: 7 } }));
+  const isTelling = (rule: object): boolean => JSON.stringify(rule).includes('log_');
+  t.same(
+    told.filter((rule) => !isTelling(rule)),
+    rulesOf(planFence(spec)),
+    'the rules without a log are all there, in order',
+  );
+  for (const { name } of packetClasses) {
+    const tell = told.filter(({ chain }) => chain === `log_${name}`);
+    t.same(
+      tell.map(({ expr }) => expr),
+      [
+        [
+          { limit: { rate: 7, burst: 7, per: 'second' } },
+          { log: { prefix: name, group: 5, snaplen: 44, 'queue-threshold': 1 } },
+        ],
+      ],
+      `${name} has a limit of its own`,
+    );
+    const jumps = told.flatMap((rule, i) =>
+      JSON.stringify(rule).includes(`"jump":{"target":"log_${name}"}`) ? [told[i + 1]] : [],
+    );
+    t.ok(
+      jumps.every((next) => JSON.stringify(next).includes(`{"counter":"drop_${name}"},{"drop":null}]`)),
+      'and what is told is dropped next',
+    );
+  }
 });
 
 t.test('the classes stand in the order of the rules, and each has a sentence', async (t) => {
@@ -136,6 +166,19 @@ const refusals: readonly [title: string, value: unknown, message: RegExp][] = [
   ['a multicast proxy', of({ proxy: '224.0.0.1' }), /not an IPv4 unicast/],
   ['a range as proxy', of({ proxy: '10.219.0.0-10.219.0.9' }), /not an IPv4 unicast/],
   ['the sandbox as its own proxy', of({ proxy: '10.219.0.2' }), /are both `10\.219\.0\.2`/],
+  ['frames as a number', of({ frames: 1 }), /sandboxes\[0\]\.frames: is not true or false/],
+  ['a log without a group', { ...spec, log: {} }, /log\.group: `undefined` is not a number from 1 to 65535/],
+  ['a log to group 0, which is the system log', { ...spec, log: { group: 0 } }, /log\.group: `0`/],
+  [
+    'a log without a limit',
+    { ...spec, log: { group: 5, perSecond: 0 } },
+    /log\.perSecond: `0` is not .* 1000/,
+  ],
+  [
+    'a log with a prefix of its own',
+    { ...spec, log: { group: 5, prefix: 'x' } },
+    /log: unknown key `prefix`/,
+  ],
   ['no port', of({ ports: [] }), /ports: holds no port/],
   ['port 0', of({ ports: [0] }), /`0` is not a port/],
   ['port 65536', of({ ports: [65_536] }), /`65536` is not a port/],

@@ -1,6 +1,6 @@
 // Holds the operator's sockets: who may open them, what each serves, and what makes a proxy unready.
 import { once } from 'node:events';
-import { rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { link, mkdtemp, rm, unlink } from 'node:fs/promises';
 import { createServer, type IncomingMessage, request as httpRequest } from 'node:http';
 import { createServer as createNetServer } from 'node:net';
@@ -11,6 +11,7 @@ import t, { type Test } from 'tap';
 import type { Enforcement } from '../../proxy/config.ts';
 import { type RunningAdmin, startAdmin } from '../../proxy/admin.ts';
 import { type AdminClient, adminClient } from '../../proxy/admin-client.ts';
+import { auditLineProblem } from '../helpers/audit.ts';
 import { createTestParts, digest, type TestParts } from '../helpers/parts.ts';
 
 interface Rig {
@@ -93,13 +94,14 @@ t.test(
       'POST /reload',
       'PUT /fence',
       'PUT /gate',
+      'POST /drops',
       'POST /metrics',
     ];
     const answers = refused.map(async (line) => {
       const [method = '', path = ''] = line.split(' ');
       return (await overTcp(running, path, { method })).status;
     });
-    t.same(await Promise.all(answers), [404, 404, 404, 404, 404, 405]);
+    t.same(await Promise.all(answers), [404, 404, 404, 404, 404, 404, 405]);
     t.equal(parts.facts.reloads, 0);
   },
 );
@@ -210,6 +212,56 @@ t.test('a gate report is taken in its exact shape only, and each adds to the las
       ?.join(),
     metrics.match(/^sallyport_gate.*$/gm)?.join(),
   );
+});
+
+t.test('drops are written to the audit in their exact shape, or none of them', async (t) => {
+  const { client, parts } = await rig(t);
+  const drop = {
+    at: 1_790_000_000_123,
+    class: 'dns',
+    protocol: 'udp',
+    source: '10.219.0.2',
+    address: '192.0.2.1',
+    port: 53,
+  };
+  const frame = { ...drop, class: 'layer2', protocol: 'ether-88b5', source: null, address: null, port: null };
+  const body = { run: 'r1', principal: 'r1', drops: [drop, frame] };
+  t.match(await client.post('/drops', body), { status: 200 });
+  const hostile = { ...drop, protocol: 'a"}\n{"event":"decision"' };
+  t.match(await client.post('/drops', { ...body, drops: [hostile] }), { status: 200 });
+  const bad = [
+    { ...body, run: 7 },
+    { ...body, principal: null },
+    { ...body, more: 1 },
+    { ...body, drops: {} },
+    { ...body, drops: Array.from({ length: 201 }, () => drop) },
+    ...[
+      { class: 'accepted' },
+      { port: 65_536 },
+      { address: 'x'.repeat(65) },
+      { at: -1 },
+      { at: 1e300 },
+      { payload: 'secret' },
+    ].map((change) => ({ ...body, drops: [drop, { ...drop, ...change }] })),
+    [],
+    'x',
+  ];
+  const answers = await Promise.all(bad.map(async (one) => (await client.post('/drops', one)).status));
+  t.same(
+    answers,
+    bad.map(() => 400),
+  );
+  const lines = readFileSync(parts.auditFile, 'utf8').split('\n').slice(0, -1);
+  t.same(
+    lines.map((line) => auditLineProblem(line)),
+    [undefined, undefined, undefined],
+  );
+  t.match(JSON.parse(lines[0] ?? ''), {
+    event: 'drop',
+    time: '2026-09-21T14:13:20.123Z',
+    run: 'r1',
+    class: 'dns',
+  });
 });
 
 t.test('a report of a broken fence cuts every tunnel, one of a whole fence none', async (t) => {

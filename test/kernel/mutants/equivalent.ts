@@ -8,7 +8,7 @@ export interface Equivalent {
 }
 
 /** Positions are counted from 1; `from` is the chain of all that a sandbox sends: 1 accept, 2 ipv6, 3 spoof, 4 metadata, 5 and 6 multicast, 7 dns,
- * 8 icmp, 9 host, 10 lateral, 11 udp, 12 direct, 13 other. */
+ * 8 icmp, 9 host, 10 lateral, 11 udp, 12 direct, 13 other; `frames` that of its frames: 1 ARP, 2 IP, 3 the drop. */
 export const equivalents: readonly Equivalent[] = [
   {
     pattern: /^from \d+: ipv6 accept in front$/,
@@ -56,6 +56,27 @@ export const equivalents: readonly Equivalent[] = [
     count: 1,
     because:
       'what is routed in is dropped by postrouting, and Linux routes IPv6 only by a switch of the whole machine, which the gate leaves alone',
+  },
+  {
+    pattern: /^(from 1: notrack missing|output: (chain missing|emptied|priority .*)|output 1: .*)$/,
+    count: 16,
+    because:
+      'what connection tracking knows no packet shows: test/kernel/identity.test.ts reads its entries, and each look of the watch compares the rules',
+  },
+  {
+    pattern: /^frames: policy drop$/,
+    count: 1,
+    because: 'every frame has met a verdict before the policy is asked',
+  },
+  {
+    pattern: /^frames [123]: (tcp|udp) accept in front$/,
+    count: 6,
+    because: 'rule 2 lets all of IP through: the packet rules judge it',
+  },
+  {
+    pattern: /^frames 1: swapped with the next$/,
+    count: 1,
+    because: 'ARP is not IP',
   },
   {
     pattern: /^forward 1: swapped with the next$/,

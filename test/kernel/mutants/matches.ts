@@ -22,7 +22,7 @@ export function matchChanges(statement: Body): readonly Change[] {
 }
 
 function nameOf(left: unknown): string {
-  return [...JSON.stringify(left).matchAll(/"(?:key|field|flags)":\[?"(\w+)"/g)]
+  return [...JSON.stringify(left).matchAll(/"(?:key|field|flags)":\[?"([\w ]+)"/g)]
     .map(([, name]) => name)
     .join(' ');
 }

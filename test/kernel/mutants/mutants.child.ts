@@ -13,8 +13,10 @@ try {
   rig.load(rig.plan.nftables);
   console.log(JSON.stringify({ name: 'the fence as planned', failed: await failures(), total: all.length }));
   for (const { name, commands, after } of own) {
-    const table = { family: 'inet', name: rig.table };
-    rig.load([{ add: { table } }, { delete: { table } }]);
+    for (const family of ['inet', 'netdev']) {
+      const table = { family, name: rig.table };
+      rig.load([{ add: { table } }, { delete: { table } }]);
+    }
     rig.load(commands, after);
     console.log(JSON.stringify({ name, failed: await failures() }));
   }

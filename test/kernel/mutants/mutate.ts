@@ -68,6 +68,7 @@ function ruleMutants(commands: readonly Command[], command: Command, at: number)
   const rule = command['add']?.['rule'];
   if (rule === undefined) return [];
   const expr = rule['expr'] as readonly Body[];
+  const isFrame = rule['family'] === 'netdev';
   const position = commands
     .slice(0, at + 1)
     .filter((one) => one['add']?.['rule']?.['chain'] === rule['chain']).length;
@@ -76,17 +77,20 @@ function ruleMutants(commands: readonly Command[], command: Command, at: number)
     name: `${title}: ${what}`,
     commands: commands.with(at, { add: { rule: { ...rule, expr: changed } } }),
   });
-  const inserted = holes.map(([what, hole]): Mutant => ({
-    name: `${title}: ${what} in front`,
-    commands: commands.toSpliced(at, 0, { add: { rule: { ...rule, expr: [...hole] } } }),
-  }));
+  // The kernel takes neither a hole for IPv6 nor another counter there.
+  const inserted = holes
+    .filter(([what]) => !isFrame || what !== 'ipv6 accept')
+    .map(([what, hole]): Mutant => ({
+      name: `${title}: ${what} in front`,
+      commands: commands.toSpliced(at, 0, { add: { rule: { ...rule, expr: [...hole] } } }),
+    }));
   return [
     { name: `${title}: deleted`, commands: commands.toSpliced(at, 1) },
     ...inserted,
     ...expr.flatMap((statement, i) => [
-      ...statementChanges(statement).map(([what, changed]) =>
-        withExpr(what, expr.toSpliced(i, 1, ...changed)),
-      ),
+      ...statementChanges(statement)
+        .filter(([what]) => !isFrame || !what.startsWith('counted as'))
+        .map(([what, changed]) => withExpr(what, expr.toSpliced(i, 1, ...changed))),
       ...matchChanges(statement).map(([what, changed]) => withExpr(what, expr.toSpliced(i, 1, ...changed))),
     ]),
   ];
@@ -112,6 +116,7 @@ function statementChanges(statement: Body): readonly (readonly [string, readonly
       [`counted as ${other}`, [{ counter: other }]],
     ];
   }
+  if ('notrack' in statement) return [['notrack missing', []]];
   if ('jump' in statement)
     return [
       ['jump made accept', [{ accept: null }]],

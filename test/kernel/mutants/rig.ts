@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { judgeGate } from '../../../container/gate/judge.ts';
+import { tryFrames } from '../../../container/gate/frames.ts';
 import { openListener, visit } from '../../../container/gate/listener.ts';
 import { startProber } from '../../../container/gate/prober.ts';
 import type { ProbeResult } from '../../../container/gate/result.ts';
@@ -45,7 +46,14 @@ export async function makeRig(id: string): Promise<Rig> {
   await resources.add(await createNetns(names));
   await resources.add(await createLink(names, slot));
   await resources.add(await raiseLink(names));
-  const sandbox = { name: id, interface: names.link, address: slot.sandbox, proxy: slot.proxy, ports };
+  const sandbox = {
+    name: id,
+    interface: names.link,
+    address: slot.sandbox,
+    proxy: slot.proxy,
+    ports,
+    frames: true,
+  };
   const spec: FenceSpec = { table: names.table, pool, sandboxes: [sandbox] };
   const prober = await startProber(names);
   await resources.add(prober);
@@ -67,11 +75,13 @@ export async function makeRig(id: string): Promise<Rig> {
       const touched = listener.touches();
       await visit(listener.port, slot.proxy);
       const seen = await rounds.run((round) => isHasty && round.some(isSuspect));
+      const isFound = isHasty && seen.sightings.some(isSuspect);
+      const frames = isFound ? { sights: [], rose: 0, above: [] } : await tryFrames(prober, place);
       return judgeGate({
         rounds: seen,
         listenerTouches: listener.touches() - touched,
         unrouted: [],
-        frames: { sights: [], above: [] },
+        frames,
         run: id,
         canary: { host: '', answer: { id: '', outcome: 'replied', reply: refusal(id) } },
         allowed: null,

@@ -184,9 +184,46 @@ t.test(
     });
     t.equal(await listing(host), 'none');
     await host.must(['ip', 'route', 'del', 'default']);
+    // From beyond the sandbox's link, from beyond a bridge whose port is to be fenced, and from a fenced network.
+    await host.must(['ip', 'link', 'add', 'br-m', 'type', 'bridge']);
+    await host.must(['ip', 'link', 'add', 'sp-m', 'master', 'br-m', 'type', 'veth', 'peer', 'name', 'far']);
+    await host.must([
+      'sh',
+      '-c',
+      'ip addr add 192.0.2.1/24 dev br-m && ip link set br-m up && ip link set sp-m up',
+    ]);
+    const port = words(3128).map((word) => (word === 'sp-a' ? 'sp-m' : word));
+    const bridge =
+      `--table ${table} --interface br-x --subnet 198.51.100.0/24 --proxy 198.51.100.2:3128`.split(' ');
+    await host.must(['ip', 'link', 'add', 'br-x', 'type', 'bridge']);
+    const sessions: readonly (readonly [from: string, flags: readonly string[], says: RegExp])[] = [
+      ['10.219.0.2', words(3128), /`sp-a` carries the session from `10\.219\.0\.2`/],
+      ['192.0.2.7', port, /`sp-m` carries the session from `192\.0\.2\.7`/],
+      ['198.51.100.9', bridge, /`198\.51\.100\.0\/24` holds the session from `198\.51\.100\.9`/],
+    ];
+    for (const [from, flags, says] of sessions) {
+      // sudo clears the name; the shell above it has it still.
+      const below = ['env', '-u', 'SSH_CONNECTION', process.execPath, main, 'fence', 'apply', ...flags];
+      const refused = await host.run(['sh', '-c', '"$@"; exit $?', 'sh', ...below, '--confirm', '30s'], {
+        env: { ...env, SSH_CONNECTION: `${from} 50022 10.0.0.1 22` },
+      });
+      t.match(refused, { code: 69, stderr: says });
+      t.equal(await listing(host), 'none');
+    }
+    await host.must([
+      'sh',
+      '-c',
+      'ip link add up0 type bridge && ip addr add 10.98.0.1/24 dev up0 && ip link set up0 up',
+    ]);
+    await host.must(['ip', 'route', 'add', 'default', 'via', '10.98.0.2']);
     const door = JSON.stringify(join(root, 'nft/index.ts'));
     const meanwhile: readonly [does: string, says: RegExp][] = [
       [`execSync('nft add table ip other')`, /another program's rules changed meanwhile/],
+      [`execSync('ip addr add 10.98.0.9/24 dev up0')`, /this machine's default route is not as it was/],
+      [
+        `execSync('ip route replace 203.0.113.7 via 10.98.0.3')`,
+        /the session from `203\.0\.113\.7` is not as it was/,
+      ],
       ['server.close()', /the proxy at `10\.219\.0\.1:3128` took connections before and does not now/],
     ];
     for (const [does, says] of meanwhile) {
@@ -197,7 +234,9 @@ t.test(
       const nft = { ...io.nft, apply: async (tx) => { await io.nft.apply(tx); ${does} } }
       await fenceCommand({ ...io, nft }).parseAsync(process.argv.slice(1), { from: 'user' })`;
       const argv = [process.execPath, '--input-type=module', '-e', script, '--', 'apply', ...words(3128)];
-      const ended = await host.run([...argv, '--confirm', '30s'], { env });
+      const ended = await host.run([...argv, '--confirm', '30s'], {
+        env: { ...env, SSH_CONNECTION: '203.0.113.7 50022 10.98.0.1 22' },
+      });
       t.match(ended, { code: 1, stderr: says });
       t.equal(await listing(host), 'none');
     }

@@ -27,7 +27,8 @@ const spec: FenceSpec = {
 const golden = join(import.meta.dirname, '../golden');
 
 t.test('every golden plan is taken by the kernel and reads back as planned', { skip }, async (t) => {
-  const { nft } = await machine(t);
+  const { nft, ns } = await machine(t);
+  await ns.must(['ip', 'link', 'add', 'sp-r0a1b2c', 'type', 'veth', 'peer', 'name', 'inside']);
   for (const file of readdirSync(golden)) {
     const one = JSON.parse(readFileSync(join(golden, file), 'utf8')) as { spec: FenceSpec };
     await applyFence(nft, one.spec);

@@ -22,7 +22,7 @@ import t, { type Test } from 'tap';
 import { failureCodes, reasons } from '../../../policy/index.ts';
 import schema from '../../../proxy/observe/audit.schema.json' with { type: 'json' };
 import { type Audit, AuditUnavailable, createAudit } from '../../../proxy/observe/index.ts';
-import { modes } from '../../../proxy/observe/metric-table.ts';
+import { dropClasses, modes } from '../../../proxy/observe/metric-table.ts';
 import { assertAuditLines, auditLineProblem } from '../../helpers/audit.ts';
 import { closeEvent, decisionEvent } from '../../helpers/events.ts';
 import { findProgram } from '../../helpers/needs.ts';
@@ -62,9 +62,10 @@ t.test('a decision is in the file when decided() returns, as one line of the sch
 });
 
 t.test('the schema knows exactly the reasons, codes and modes that exist', (t) => {
-  const { reason, failure, decision } = schema.definitions;
+  const { reason, failure, decision, drop } = schema.definitions;
   t.same([...reason.enum].toSorted(), reasons.map(({ name }) => name).toSorted());
   t.same([...failure.enum].toSorted(), failureCodes.map(({ name }) => name).toSorted());
+  t.same([...drop.properties.class.enum].toSorted(), [...dropClasses].toSorted());
   t.same([...decision.properties.mode.enum].toSorted(), [...modes].toSorted());
   t.end();
 });

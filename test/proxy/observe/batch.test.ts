@@ -27,6 +27,7 @@ function recorder(): Written {
         writes.push(`closed ${events.map(({ tunnel }) => tunnel).join(' ')}`);
       },
       named() {},
+      dropped() {},
       probe: () => true,
       reopen() {},
       close() {},

@@ -1,0 +1,20 @@
+// What may come in by a sandbox's own link as a frame: IP, which the packet rules judge, and ARP between it and the proxy. Pure.
+import { drops, type ChainRule } from './chain-rule.ts';
+import * as o from './objects.ts';
+import type { Sandbox } from './spec.ts';
+
+/** Chain of the frames that a sandbox sends. */
+export function frameChainOf({ name }: Pick<Sandbox, 'name'>): string {
+  return `frames_${name}`;
+}
+
+/** A tagged frame has the type of its tag, whatever is in it. */
+export function linkFrames(sandbox: Sandbox): readonly ChainRule[] {
+  const chain = frameChainOf(sandbox);
+  const ownArp = [o.arp('saddr ip', '==', sandbox.address), o.arp('daddr ip', '==', sandbox.proxy)];
+  return [
+    [chain, ...ownArp, o.accept],
+    [chain, o.isEther('ip', 'ip6'), o.accept],
+    ...drops(chain, [['layer2']]),
+  ];
+}
