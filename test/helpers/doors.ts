@@ -111,6 +111,7 @@ export const doors: readonly LiveDoor[] = [
     cannot: [
       ['a Host without a port means port 80', ({ port }) => port === undefined],
       ['the port is the one that the client came to', isElsewhere],
+      ['a line break ends a field', ({ text }) => /[\r\n]/u.test(text)],
       ['blanks around a field are not of its value', ({ text }) => /^[ \t]|[ \t]$/u.test(text)],
     ],
     says: ({ text }) => Buffer.from(`GET / HTTP/1.1\r\nHost: ${text}\r\nConnection: close\r\n\r\n`),
