@@ -222,10 +222,13 @@ const mutated = (form: Form): fc.Arbitrary<string> =>
   fc
     .tuple(
       fc.oneof(
-        fc.constantFrom(...cases).map((c) => form.write(textOf(c))),
-        fc
-          .array(good, { minLength: 1, maxLength: 3 })
-          .map((all) => all.map((one) => written(one, form)).join('')),
+        { weight: 1, arbitrary: fc.constantFrom(...cases).map((c) => form.write(textOf(c))) },
+        {
+          weight: 2,
+          arbitrary: fc
+            .array(good, { minLength: 1, maxLength: 3 })
+            .map((all) => all.map((one) => written(one, form)).join('')),
+        },
       ),
       fc.array(fc.tuple(odd, fc.nat({ max: 400 })), { minLength: 1, maxLength: 3 }),
     )
@@ -292,7 +295,7 @@ for (const at of parsersHere()) {
           }),
           300,
         );
-        t.ok(read.length > 50, `${read.length} were still requests`);
+        t.ok(read.length > 10, `${read.length} were still requests`);
         t.same(proxy.bugs, []);
       },
     );
