@@ -13,6 +13,9 @@ import type { LiveDoor } from '../helpers/doors.ts';
 import { fuzzParameters } from '../helpers/fuzz.ts';
 import { startTestProxy, type TestProxy } from '../helpers/proxy.ts';
 
+// About 45 s of CPU: longer on a busy machine.
+t.setTimeout(600_000);
+
 const count = Number(process.env['SALLYPORT_DIFFERENTIAL_TARGETS'] ?? 100_000);
 /** One target in so many is asked for at every door that can say it, the others at one in turn. */
 const everywhere = 25;
