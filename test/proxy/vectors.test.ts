@@ -12,6 +12,7 @@ import type { DecisionEvent } from '../../proxy/observe/index.ts';
 import { addressOf } from '../helpers/address.ts';
 import { askAt, doors, ownLoopback, transparentPorts, typedTarget, whyNot } from '../helpers/doors.ts';
 import type { Asked, LiveDoor, TypedTarget } from '../helpers/doors.ts';
+import { askUdp, buildQuery } from '../helpers/dns-client.ts';
 import { buildHello, type HelloShape } from '../helpers/hello.ts';
 import { startOrigin, type Origin } from '../helpers/origin.ts';
 import { publicAddress, startTestProxy, type TestProxy } from '../helpers/proxy.ts';
@@ -78,6 +79,7 @@ async function startWorld(t: Test, corpus: Corpus, isOwn: boolean): Promise<Worl
     deps: { ownAddresses: () => (world.now.own ?? []).map(addressOf) },
     settings: {
       transparent: transparentPorts.map((port) => `${beside}:${port}`),
+      dnsListen: [`${beside}:0`],
       serviceListen: isOwn ? beside : null,
     },
     onDecided(event) {
@@ -333,6 +335,37 @@ function literalProblems(c: Case, seen: readonly Seen[], isOwn: boolean): readon
       : [`${door.name}: decide() says ${told(expected.final)}, the case ${want}`];
   });
 }
+
+/** As a question can hold it: labels of 1 to 63 bytes. */
+function isQuestion(name: string): boolean {
+  return name.length < 254 && /^(?:[^.\u0100-\uffff]{1,63}\.)*[^.\u0100-\uffff]{1,63}$/u.test(name);
+}
+
+t.test('the DNS stub answers exactly the names that a transparent door would take', async (t) => {
+  const corpus = read('test/proxy/cases/hosts.json');
+  const world = await startWorld(t, corpus, false);
+  const hosts = new Set(corpus.cases.map(({ target }) => typedTarget(target).host));
+  const { port = 0 } = world.proxy.ports.find(({ name }) => name === 'dns') ?? {};
+  const taken = async (name: string): Promise<boolean> => {
+    for (const at of transparentPorts) {
+      const c = { ...nobody, target: `${name}:${at}` };
+      for (const way of waysFor(c, typedTarget(c.target), world).filter(
+        ({ address }) => address === world.beside,
+      )) {
+        if ((await see(c, way, world)).events[0]?.verdict === 'allow') return true;
+      }
+    }
+    return false;
+  };
+  const said: string[] = [];
+  for (const host of [...hosts].filter(isQuestion)) {
+    const [answer] = await askUdp(port, [buildQuery({ name: host })], { at: world.beside });
+    said.push(`${host} ${answer?.rcode === 0}`);
+    t.equal(answer?.rcode === 0, await taken(host), JSON.stringify(host));
+  }
+  t.ok(said.filter((one) => one.endsWith(' true')).length > 10, 'some are answered');
+  t.ok(said.filter((one) => one.endsWith(' false')).length > 30, 'and some are not');
+});
 
 t.test('every row of the tables of what cannot be said is about some case', async (t) => {
   const cases = [...own, ...policys].flatMap((file) => read(file).cases);
