@@ -1,6 +1,7 @@
 // The smuggling corpus on a live proxy, at the proxy port and at a transparent one: 400, a closed connection, and an origin that saw nothing; and that
 // other parsers, Node's of several versions, see in what we send on exactly the requests that were judged. A case is data.
 import { readFileSync } from 'node:fs';
+import { Agent, request as ask } from 'node:http';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
@@ -301,6 +302,85 @@ for (const at of parsersHere()) {
     );
   }
 }
+
+const second = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\nX-Second: 1\r\n\r\nSECOND';
+const forged = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\nX-Second: 1\r\n\r\nFORGED';
+/** Answers that say more than one thing, or that another one hides in. */
+const answered: readonly string[] = [
+  `HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi${forged}`,
+  `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n${forged}`,
+  `HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${forged}`,
+  `HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: ${forged.length}\r\n\r\n${forged}`,
+  `HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\nContent-Length: 0\r\n\r\n${forged}`,
+  `HTTP/1.1 204 No Content\r\nContent-Length: ${forged.length}\r\n\r\n${forged}`,
+  `HTTP/1.1 304 Not Modified\r\nContent-Length: ${forged.length}\r\n\r\n${forged}`,
+  `HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n${forged}`,
+  `HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n${forged}`,
+  `HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi${forged}`,
+  `HTTP/1.1 200 OK\nContent-Length: 0\n\n${forged}`,
+  `HTTP/1.1 200 OK\r\nContent-Length:\r\n 0\r\n\r\n${forged}`,
+  `HTTP/1.1 200 OK\r\nX: a\rContent-Length: 0\r\n\r\n${forged}`,
+  `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=\n\r\nhi\r\n0\r\nX-Second: 2\r\n\r\n${forged}`,
+  `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n${forged}`,
+  forged.replace('FORGED', 'FORG'),
+];
+const anyAnswer = fc
+  .tuple(fc.constantFrom(...answered), fc.array(fc.tuple(odd, fc.nat({ max: 200 })), { maxLength: 2 }))
+  .map(([text, edits]) =>
+    edits.reduce((changed, [extra, at]) => {
+      const cut = at % (changed.length + 1);
+      return changed.slice(0, cut) + extra + changed.slice(cut);
+    }, text),
+  );
+
+/** What Node's own client, on one kept-alive connection, takes for the answer to `path`; an error is none. */
+async function contentOf(agent: Agent, port: number, path: string): Promise<string> {
+  const asked = ask({
+    agent,
+    port,
+    host: '127.0.0.1',
+    path: `http://plain.test${path}`,
+    headers: { host: 'plain.test' },
+  });
+  const { promise, resolve } = Promise.withResolvers<string>();
+  asked.on('error', () => resolve('error'));
+  asked.on('response', (answer) => {
+    let text = '';
+    answer.on('data', (piece: Buffer) => void (text += piece.toString('latin1')));
+    answer.on('close', () => resolve(text));
+  });
+  asked.end();
+  return await promise;
+}
+
+t.test(
+  'whatever an origin answers, the next answer that a client reads is that of its next request',
+  async (t) => {
+    let first = '';
+    const origin = await startOrigin(t, (socket) => {
+      socket.once('data', (bytes: Buffer) => {
+        socket.end(
+          bytes.toString('latin1').startsWith('GET /second ') ? second : Buffer.from(first, 'latin1'),
+        );
+      });
+    });
+    const proxy = await start(t, { settings: { idleTimeoutMs: 300 }, origin: origin.port });
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    t.teardown(() => agent.destroy());
+    let reused = 0;
+    await assertHolds(
+      fc.asyncProperty(anyAnswer, async (text) => {
+        first = text;
+        await contentOf(agent, proxy.port, '/first');
+        reused += Object.keys(agent.freeSockets).length;
+        return (await contentOf(agent, proxy.port, '/second')) === 'SECOND';
+      }),
+      400,
+    );
+    t.ok(reused > 50, `${reused} of them on the same connection`);
+    t.same(proxy.bugs, []);
+  },
+);
 
 t.test('what comes right behind content is a request of its own, judged by its own Host', async (t) => {
   const origin = await startHttpOrigin(t);
