@@ -1,6 +1,6 @@
 // What `policy check` says is what every door of the live proxy does, for random targets (failures 14, 23; feature 21).
 // 100,000 targets; SALLYPORT_DIFFERENTIAL_TARGETS says another number, SALLYPORT_FUZZ_SEED another seed (`random` a new one).
-// A difference is printed as a case for cases/found.json, which the vectors beside this file run on every door.
+// The policy stands in cases/random.json; a difference is printed as a case for it, which the vectors beside this file then run at every door.
 import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,6 +12,7 @@ import { askAt, doors, ownLoopback, transparentPorts, typedTarget, whyNot } from
 import type { LiveDoor } from '../helpers/doors.ts';
 import { fuzzParameters } from '../helpers/fuzz.ts';
 import { startTestProxy, type TestProxy } from '../helpers/proxy.ts';
+import random from './cases/random.json' with { type: 'json' };
 
 // About 45 s of CPU: longer on a busy machine.
 t.setTimeout(600_000);
@@ -20,24 +21,8 @@ const count = Number(process.env['SALLYPORT_DIFFERENTIAL_TARGETS'] ?? 100_000);
 /** One target in so many is asked for at every door that can say it, the others at one in turn. */
 const everywhere = 25;
 const inFlight = 64;
+const { policy } = random;
 const [tlsPort = 0, otherPort = 0, httpPort = 0] = transparentPorts;
-
-const reason = 'test';
-const policy = {
-  allow: [
-    { host: 'api.a.test', reason, ports: [443, tlsPort] },
-    { host: '*.pkg.b.test', reason, ports: [443, 8443, tlsPort, otherPort] },
-    { host: 'x.pkg.b.test', reason, ports: [9443, otherPort] },
-    { host: 'plain.a.test', reason, protocol: 'http', ports: [80, tlsPort, httpPort] },
-    { host: '*.plain.b.test', reason, protocol: 'http', ports: [80, httpPort] },
-    { host: 'xn--bcher-kva.test', reason },
-  ],
-  deny: [
-    { host: '*.bad.pkg.b.test', reason },
-    { host: 'gist.a.test', reason },
-  ],
-  services: [{ name: 'db', host: 'db.a.test', port: 5432, reason }],
-};
 
 const tlsNames = ['api.a.test', 'x.pkg.b.test', 'q.x.pkg.b.test', 'q.pkg.b.test', 'API.a.test.'];
 const httpNames = ['plain.a.test', 'a.plain.b.test', 'a.B.plain.b.test.'];
@@ -221,7 +206,11 @@ t.test(`policy check and every live door agree on ${count} random targets (failu
       kinds?.set(outcome.checked, (kinds.get(outcome.checked) ?? 0) + 1);
     }
   });
-  t.same(found.slice(0, 10).map(asCase), [], `SALLYPORT_FUZZ_SEED=${seed} repeats it`);
+  t.same(
+    found.slice(0, 10).map((one) => asCase(one, world)),
+    [],
+    `SALLYPORT_FUZZ_SEED=${seed} repeats it`,
+  );
   const asked = [...seen.values()].flatMap((kinds) => [...kinds.values()]).reduce((sum, n) => sum + n, 0);
   t.ok(asked >= count, `${asked} requests on sockets`);
   t.same(
@@ -245,10 +234,11 @@ const everyKind = [
   'deny rule_denied',
 ];
 
-/** As a line of cases/found.json, with what was seen instead. */
-function asCase({ target, door, told, recorded, checked }: Outcome): string {
-  const [verdict = '', why = ''] = checked.split(' ');
-  const found = { name: `${door} differed`, target, verdict, reason: why };
+/** As a line of cases/random.json, and what was seen instead. */
+function asCase({ target, door, told, recorded }: Outcome, { proxy }: World): string {
+  const [verdict = '', why = ''] = checkedVerdict(proxy, target, 'connect').split(' ');
+  const http = checkedVerdict(proxy, target, 'http');
+  const found = { name: `${door} differed`, target, verdict, reason: why, http };
   return `${JSON.stringify(found)} told ${told}, recorded ${recorded}`;
 }
 

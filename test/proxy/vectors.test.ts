@@ -149,6 +149,14 @@ const notAsHello: readonly (readonly [why: string, isSo: (c: Case) => boolean])[
   ],
 ];
 
+/** Who comes to the door of a service asks for it, and nobody else does. */
+const notAtServices: readonly (readonly [why: string, isSo: (c: Case) => boolean])[] = [
+  [
+    'a service is asked for by its port alone: there is no host to say',
+    ({ service }) => service === undefined,
+  ],
+];
+
 function isNameOf(name: string, target: string): boolean {
   const [a, b] = [parseTarget(`${name}:1`), parseTarget(target)];
   return a.kind === 'name' && b.kind === 'name' && a.host === b.host;
@@ -156,7 +164,7 @@ function isNameOf(name: string, target: string): boolean {
 
 function waysFor(c: Case, typed: TypedTarget, { proxy, beside }: World): readonly Way[] {
   if (notLive.some(([, isSo]) => isSo(c))) return [];
-  if (c.service !== undefined) {
+  if (!notAtServices.some(([, isSo]) => isSo(c))) {
     // One that does not exist has no door.
     const of = proxy.ports.filter(({ name }) => name === c.service);
     return of.map(({ port }) => ({ door: serviceDoor, address: beside, port }));
@@ -179,7 +187,7 @@ const serviceDoor: LiveDoor = {
   name: 'service',
   mode: 'service',
   at: 'transparent',
-  cannot: [['one target, that of its name', ({ text }) => text === '']],
+  cannot: [],
   says: () => Buffer.from('ping'),
   told: (answer) => (answer.length > 0 ? 'allow' : 'deny'),
 };
@@ -372,7 +380,7 @@ t.test('every row of the tables of what cannot be said is about some case', asyn
   const typed = cases.map(({ target }) => typedTarget(target));
   const idle = [
     ...doors.flatMap(({ cannot }) => cannot).filter(([, isSo]) => !typed.some(isSo)),
-    ...[...notLive, ...notAsHello].filter(([, isSo]) => !cases.some(isSo)),
+    ...[...notLive, ...notAsHello, ...notAtServices].filter(([, isSo]) => !cases.some(isSo)),
   ];
   t.same(
     idle.map(([why]) => why),
