@@ -132,7 +132,13 @@ class HttpExchange implements RelayHandle {
   };
 
   #answer(controller: Dispatcher.DispatchController, status: number, statusText: string): void {
+    if (this.#isOver) return;
     const answer = { status, statusText, fields: fieldsOf(controller.rawHeaders) };
+    // A 101 that is an answer to a wish comes as an upgrade.
+    if (status === 101) {
+      this.#fail(new Error('the answer switches protocols without being asked'));
+      return;
+    }
     if (status < 200) {
       // An interim answer (103): HTTP/1.0 has none.
       if (this.#request.minor === 1) this.#tell(answerHead(answer, 'none', []));

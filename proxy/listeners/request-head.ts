@@ -68,6 +68,8 @@ interface Bad {
   readonly problem: string;
 }
 
+/** Methods are case-sensitive (RFC 9110 §9.1), yet some servers take `get` for `GET`, and `head` has an answer without content for them. */
+const capitals = /^[A-Z][A-Z-]*$/u;
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/u;
 const requestLine = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\u0021-\u007e\u0080-\u00ff]+) HTTP\/1\.([01])$/u;
 
@@ -76,6 +78,7 @@ function readHead(text: string): RequestHead | Bad {
   const [, method, target, minor] = requestLine.exec(first) ?? [];
   if (method === undefined || target === undefined)
     return { problem: 'the first line is not an HTTP/1 request line' };
+  if (!capitals.test(method)) return { problem: 'the method is not in capital letters' };
   const fields: Field[] = [];
   for (const line of lines) {
     const field = readField(line);

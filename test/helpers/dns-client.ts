@@ -97,7 +97,11 @@ export function readSeen(bytes: Buffer): DnsSeen {
 export async function askUdp(
   port: number,
   queries: readonly Buffer[],
-  { count = queries.length, from }: { readonly count?: number; readonly from?: string } = {},
+  {
+    count = queries.length,
+    from,
+    at = '127.0.0.1',
+  }: { readonly count?: number; readonly from?: string; readonly at?: string } = {},
 ): Promise<readonly DnsSeen[]> {
   const socket = createSocket('udp4');
   try {
@@ -109,7 +113,7 @@ export async function askUdp(
       });
     });
     for (const query of queries)
-      await new Promise<void>((sent) => socket.send(query, port, '127.0.0.1', () => sent()));
+      await new Promise<void>((sent) => socket.send(query, port, at, () => sent()));
     if (count > 0) await whole;
     return seen;
   } finally {

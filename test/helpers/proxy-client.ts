@@ -14,10 +14,10 @@ export interface Reply {
 }
 
 /** A connected socket whose errors are heard; half-open allowed. */
-export async function dialProxy(port: number, localAddress?: string): Promise<Socket> {
+export async function dialProxy(port: number, localAddress?: string, host = '127.0.0.1'): Promise<Socket> {
   const socket = connect({
     port,
-    host: '127.0.0.1',
+    host,
     allowHalfOpen: true,
     noDelay: true,
     ...(localAddress && { localAddress }),

@@ -347,6 +347,8 @@ t.test(
       'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n',
       'nonsense\r\n\r\n',
       'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n',
+      // With no protocol in it, it was passed on like a 103.
+      'HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi',
     ];
     for (const [index, text] of says.entries()) {
       const origin = await startOrigin(t, (socket) => void socket.once('data', () => void socket.end(text)));

@@ -155,13 +155,16 @@ t.test('a CONNECT with content could be read in two ways and is refused (RFC 911
   }
 });
 
-t.test(
-  'another method is no CONNECT, in lower case either, and a CONNECT never shows a password',
-  async (t) => {
-    t.notMatch(asked('CONNECT user:s3cret@a.test:443 HTTP/1.1'), /s3cret/u);
-    t.match(read('connect a.test:443 HTTP/1.1\r\n\r\n'), { head: { method: 'connect', minor: 1 } });
-  },
-);
+t.test('a method is in capitals or is none, and a CONNECT never shows a password', async (t) => {
+  t.notMatch(asked('CONNECT user:s3cret@a.test:443 HTTP/1.1'), /s3cret/u);
+  t.match(read('M-SEARCH http://a.test/ HTTP/1.1\r\n\r\n'), { head: { method: 'M-SEARCH', minor: 1 } });
+  for (const method of ['connect', 'Get', 'gET', 'GET1', '-GET']) {
+    t.match(read(`${method} a.test:443 HTTP/1.1\r\n\r\n`), {
+      kind: 'malformed',
+      problem: 'the method is not in capital letters',
+    });
+  }
+});
 
 t.test('only spaces and tabs around a value are blanks: 0xa0 is part of it', async (t) => {
   const { head } = read('GET / HTTP/1.0\r\nA: \t x y \t \r\nB:\u00a0chunked\u00a0\r\nC: \r\n\r\n') as {
