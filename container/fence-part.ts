@@ -10,6 +10,7 @@ import {
   type FenceSpec,
   type WatchedNft,
 } from '../nft/index.ts';
+import type { AddressPorts } from './doors.ts';
 import type { RunNames } from './names.ts';
 import { RunRefused } from './refusal.ts';
 import type { Resource } from './resource.ts';
@@ -26,17 +27,19 @@ export interface FencePart extends Resource {
   digest(): Promise<string>;
 }
 
-/** What the fence admits at the proxy's address. */
+/** What the fence admits. */
 export interface OpenPorts {
-  /** TCP. */
+  /** TCP ports of the proxy's address. */
   readonly ports: readonly number[];
-  /** UDP. */
+  /** UDP ports of the proxy's address. */
   readonly datagrams: readonly number[];
+  /** TCP ports of further addresses of the link. */
+  readonly services: readonly AddressPorts[];
 }
 
 /** Checks, applies and reads back the rules of one run. Throws RunRefused (boundary) when any of it fails. */
 export async function raiseFence(names: RunNames, slot: Slot, open: OpenPorts): Promise<FencePart> {
-  const { ports, datagrams } = open;
+  const { ports, datagrams, services } = open;
   const sandbox = {
     name: names.id,
     interface: names.link,
@@ -44,6 +47,7 @@ export async function raiseFence(names: RunNames, slot: Slot, open: OpenPorts): 
     proxy: slot.proxy,
     ports,
     ...(datagrams.length > 0 && { datagrams }),
+    ...(services.length > 0 && { services }),
   };
   const spec: FenceSpec = { table: names.table, sandboxes: [sandbox], pool };
   const nft = createNft();

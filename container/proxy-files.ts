@@ -10,7 +10,7 @@ import { RunRefused } from './refusal.ts';
 export interface ProxyFiles {
   readonly config: Omit<
     ProxyConfig,
-    'listen' | 'principals' | 'serviceListen' | 'transparent' | 'dnsListen' | 'enforcement'
+    'listen' | 'principals' | 'serviceListen' | 'serviceAt' | 'transparent' | 'dnsListen' | 'enforcement'
   >;
   /** Replaces the policy in one step; the proxy watches its directory. */
   writePolicy(text: string): Promise<void>;

@@ -22,6 +22,7 @@ export interface ProxyConfig {
   readonly services: readonly string[];
   readonly hostPorts: readonly number[];
   readonly serviceListen: string;
+  readonly serviceAt: readonly { readonly name: string; readonly address: string }[];
   readonly transparent: readonly string[];
   readonly dnsListen: readonly string[];
   readonly resolver: readonly string[];

@@ -8,7 +8,8 @@ import type { FenceReport } from '../nft/index.ts';
 import { keepWatch } from './fence-watch.ts';
 import { probeCount, refuseUnlessPassed, type GateRecord } from './gate/index.ts';
 import { leaveNote, recordGate } from './launch-gate.ts';
-import { aliasesOf, hostsOf, portsOf, proxyPort, type Caller, type RunOptions } from './options.ts';
+import { aliasesOf, planDoors, proxyPort } from './doors.ts';
+import type { Caller, RunOptions } from './options.ts';
 import { oldNodeNote } from './node-note.ts';
 import { policyFacts } from './policy-facts.ts';
 import { preflight } from './preflight.ts';
@@ -60,14 +61,15 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const policy = await compilePolicy(options.policy);
   const facts = policyFacts(policy.text);
   const services = [...facts.services, ...options.services];
-  const aliases = aliasesOf(services, options.hostPorts);
-  const named = portsOf(services, options.hostPorts);
-  const wired = wiredPorts(options.wiring, facts.ports, named);
-  const ports = [...named, ...wired.transparent, ...wired.dns];
+  const named = { services, hostPorts: options.hostPorts };
+  const aliases = aliasesOf(named);
+  const wired = wiredPorts(options.wiring, facts.ports, proxyPort);
 
   const paths = await prepareState(options.state);
   await sweepFirst(paths, context.voice);
   const { names, slot, directory } = await takePlace(paths, options, context);
+  const doors = planDoors(slot, named, wired);
+  const { ports, services: addresses } = doors;
   const environment = sandboxEnvironment({
     id: options.id,
     proxy: { address: slot.proxy, port: proxyPort },
@@ -79,7 +81,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const auditStart = await auditSize(options.audit);
   const files = await proxyFiles(directory, options, context.caller.uid);
   const { fence, proxy } = await buildBoundary(
-    { names, slot, ports, wired, directory, files, options, policy },
+    { names, slot, doors, wired, directory, files, options, policy },
     context,
   );
   const doorway = {
@@ -90,8 +92,8 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     tunnels: async () => (await proxy.admin.get('/tunnels')).body,
   };
   const { audit: auditFile } = options;
-  await leaveNote(directory, { slot: slot.number, ports, audit: auditFile });
-  const place = { names, slot, ports, directory };
+  await leaveNote(directory, { slot: slot.number, ports, services: addresses, audit: auditFile });
+  const place = { names, slot, ports, services: addresses, directory };
   const task = { place, doorway, fence, admin: proxy.admin, policy: policy.digest, audit: auditFile };
   const [gate, note] = await Promise.all([
     recordGate({ ...task, occasion: 'launch' }),
@@ -111,7 +113,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     directory,
     command: options.command,
     environment,
-    hosts: hostsOf(slot.proxy, aliases),
+    hosts: doors.hosts,
     resolver: wired.dns.length > 0 ? slot.proxy : null,
     workspace,
     uid: agentId,

@@ -62,7 +62,7 @@ function rulesFrom(sandbox: Sandbox, pool: string): readonly ChainRule[] {
   const chain = chainOf(sandbox);
   return [
     ['prerouting', o.arrivesOn(sandbox.interface), o.jump(chain)],
-    [chain, ...toProxy(sandbox), o.accept],
+    ...waysOf(sandbox).map((way): ChainRule => [chain, ...toProxy(way), o.accept]),
     ...udpRules(sandbox, chain, toStub),
     ...drops(chain, [
       ['ipv6', o.isFamily('ipv6')],
@@ -87,23 +87,33 @@ function belts(sandbox: Sandbox): readonly ChainRule[] {
   const from = o.arrivesOn(sandbox.interface);
   const to = o.leavesOn(sandbox.interface);
   return [
-    ['input', from, ...toProxy(sandbox), o.accept],
+    ...waysOf(sandbox).map((way): ChainRule => ['input', from, ...toProxy(way), o.accept]),
     ...udpRules(sandbox, 'input', toStub, from),
     ['input', from, o.count('host'), o.drop],
     ['forward', from, o.count('forward'), o.drop],
     ['forward', to, o.count('forward'), o.drop],
     // Postrouting, not output: here the way out is final, also after another table's NAT.
-    ['postrouting', to, ...fromProxy(sandbox), o.accept],
+    ...waysOf(sandbox).map((way): ChainRule => ['postrouting', to, ...fromProxy(way), o.accept]),
     ...udpRules(sandbox, 'postrouting', fromStub, to),
     ['postrouting', to, o.count('inbound'), o.drop],
   ];
 }
 
-function toProxy({ address, proxy, ports }: Sandbox): readonly o.Match[] {
+type Way = Pick<Sandbox, 'address' | 'proxy' | 'ports'>;
+
+/** The proxy's address and those of services: each is open on its own ports alone. */
+function waysOf({ address, proxy, ports, services = [] }: Sandbox): readonly Way[] {
+  return [
+    { address, proxy, ports },
+    ...services.map((one) => ({ address, proxy: one.address, ports: one.ports })),
+  ];
+}
+
+function toProxy({ address, proxy, ports }: Way): readonly o.Match[] {
   return [o.source(address), o.destination(proxy), o.port('tcp', 'dport', ports)];
 }
 
-function fromProxy({ address, proxy, ports }: Sandbox): readonly o.Match[] {
+function fromProxy({ address, proxy, ports }: Way): readonly o.Match[] {
   return [o.source(proxy), o.destination(address), o.port('tcp', 'sport', ports), o.opensNothing];
 }
 

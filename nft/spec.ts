@@ -25,6 +25,14 @@ export interface Sandbox {
   readonly ports: readonly number[];
   /** UDP ports of the proxy's address, such as 53 for its DNS stub; absent: no UDP at all. */
   readonly datagrams?: readonly number[];
+  /** Further addresses of the host, with the TCP ports of each: services whose port is taken at the proxy's address. */
+  readonly services?: readonly ServiceAddress[];
+}
+
+/** One more address of the host that a sandbox may reach, on these TCP ports alone. */
+export interface ServiceAddress {
+  readonly address: string;
+  readonly ports: readonly number[];
 }
 
 /** Where a network's proxy is: on this machine, behind one port of the bridge, or not to be found (then nobody gets anywhere). */
@@ -56,7 +64,7 @@ export interface FenceSpec {
 }
 
 const specKeys = ['table', 'sandboxes', 'networks', 'pool'];
-const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'datagrams'];
+const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'datagrams', 'services'];
 const networkKeys = ['name', 'interface', 'subnet', 'proxy', 'ports', 'members', 'door'];
 const tableName = /^sallyport(_[a-zA-Z0-9_-]{1,48})?$/;
 const sandboxName = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}$/;
@@ -180,11 +188,29 @@ function readSandbox(value: unknown, where: string, report: Report): Sandbox | u
     ...(fields['datagrams'] !== undefined && {
       datagrams: readPorts(fields['datagrams'], `${where}.datagrams`, report),
     }),
+    ...(fields['services'] !== undefined && {
+      services: readServices(fields['services'], `${where}.services`, report),
+    }),
   };
   checkNames(sandbox, where, report);
   if (sandbox.address === sandbox.proxy)
     report(where, `\`address\` and \`proxy\` are both ${quote(sandbox.proxy)}`);
+  const known = [sandbox.address, sandbox.proxy];
+  for (const { address } of sandbox.services ?? []) {
+    if (known.includes(address)) report(`${where}.services`, `${quote(address)} is given twice`);
+    known.push(address);
+  }
   return sandbox;
+}
+
+function readServices(value: unknown, where: string, report: Report): readonly ServiceAddress[] {
+  return readList(value, where, report).flatMap((one, i) => {
+    const at = `${where}[${i}]`;
+    const fields = readFields(one, ['address', 'ports'], at, report);
+    if (fields === undefined) return [];
+    const address = readAddress(fields, 'address', at, report);
+    return [{ address, ports: readPorts(fields['ports'], `${at}.ports`, report) }];
+  });
 }
 
 function checkTogether(spec: FenceSpec, report: Report): void {

@@ -34,24 +34,32 @@ const refusal = (id: string): string =>
 const isSuspect = ({ probe, ahead, past, rose }: Sighting): boolean =>
   ahead < probe.packet.ports.length || (probe.meets === null ? past < ahead : past > 0 || rose < ahead);
 
-/** `id` is a run id that nobody else has. */
-export async function makeRig(id: string): Promise<Rig> {
+/** `id` is a run id that nobody else has; `hasServices` adds an address for services. */
+export async function makeRig(id: string, hasServices = false): Promise<Rig> {
   const resources = createResources();
   const names = namesOf(id);
-  const slot = slotAt(5000);
+  const slot = slotAt(1000);
   const ports = [3128, 5432];
+  const services = hasServices ? [{ address: slot.services[0] ?? '', ports: [5432, 6379] }] : [];
   const directory = mkdtempSync(join(tmpdir(), 'sallyport-rig-'));
   await resources.add({ name: 'files', release: () => rmSync(directory, { recursive: true, force: true }) });
   await resources.add(await createNetns(names));
-  await resources.add(await createLink(names, slot));
+  await resources.add(
+    await createLink(
+      names,
+      slot,
+      services.map(({ address }) => address),
+    ),
+  );
   await resources.add(await raiseLink(names));
-  const sandbox = { name: id, interface: names.link, address: slot.sandbox, proxy: slot.proxy, ports };
+  const common = { name: id, interface: names.link, address: slot.sandbox, proxy: slot.proxy, ports };
+  const sandbox = { ...common, ...(hasServices && { services }) };
   const spec: FenceSpec = { table: names.table, pool, sandboxes: [sandbox] };
   const prober = await startProber(names);
   await resources.add(prober);
   const listener = await openListener(slot.proxy);
   await resources.add(listener);
-  const place = { names, slot, ports, directory };
+  const place = { names, slot, ports, services, directory };
   const rounds = await openRounds({ place, prober, hasSix: true, listener: listener.port, patienceMs: 1000 });
   await resources.add(rounds);
   return {
