@@ -19,6 +19,8 @@ import { planFence, type FenceSpec, type Transaction } from '../../../nft/index.
 export interface Rig {
   readonly table: string;
   readonly plan: Transaction;
+  /** `CHAIN POSITION`, counted from 1, of each rule about the address for services. */
+  readonly serviceRules: readonly string[];
   /** Loads these commands as they are, then one in nft's own language. Throws when the kernel does not take them. */
   load(commands: readonly object[], after?: string): void;
   /** What every probe that is about packets says now; a hasty one ends with the first round that shows a fault. Rejects when the counters of the fence cannot be read. */
@@ -65,6 +67,7 @@ export async function makeRig(id: string, hasServices = false): Promise<Rig> {
   return {
     table: names.table,
     plan: planFence(spec),
+    serviceRules: [`from_${id} 2`, 'input 2', 'postrouting 2'],
     load(commands, after) {
       const file = join(directory, 'rules');
       writeFileSync(file, JSON.stringify({ nftables: commands }));
