@@ -11,11 +11,12 @@ import {
   type ServiceFlag,
 } from './flag-values.ts';
 import { chooseRunId } from './names.ts';
+import { readParent, type ParentFlags, type ParentOptions } from './parent.ts';
 import { RunRefused } from './refusal.ts';
 import { readWiring, type Wiring } from './wiring.ts';
 
 /** Flags as commander gives them; see run-command.ts for their help. */
-export interface RunFlags {
+export interface RunFlags extends ParentFlags {
   readonly policy: string;
   readonly service?: readonly string[];
   readonly hostPort?: readonly string[];
@@ -55,6 +56,7 @@ export interface RunOptions {
   readonly isJson: boolean;
   readonly isEnvOnly: boolean;
   readonly wiring: Wiring;
+  readonly parent: ParentOptions | null;
   readonly command: readonly [string, ...string[]];
 }
 
@@ -92,6 +94,7 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
     isJson: flags.json ?? false,
     isEnvOnly: flags.envOnly ?? false,
     wiring,
+    parent: readParent(flags, caller.environment),
     command: [program, ...args],
   };
 }

@@ -148,7 +148,6 @@ function guard({ names: { link }, slot, ports, services }: Place): readonly Chai
   const tcp = isEqual(meta('l4proto'), protocols.tcp);
   const stray = [count('strays'), drop];
   const [arrives, leaves] = [isEqual(meta('iifname'), link), isEqual(meta('oifname'), link)];
-  const end = (name: 'saddr' | 'daddr', address: string): Words => isEqual(field('ip', name), address);
   const open = [{ address: slot.proxy, ports }, ...services].map(({ address, ports: own }) => {
     const port = { set: [...own] };
     const out = [
@@ -177,4 +176,8 @@ function guard({ names: { link }, slot, ports, services }: Place): readonly Chai
     ...allow('behind_postrouting', 'back'),
     ['behind_postrouting', leaves, ...stray],
   ];
+}
+
+function end(name: 'saddr' | 'daddr', address: string): Words {
+  return isEqual(field('ip', name), address);
 }

@@ -37,8 +37,14 @@ t.test('services of a run', { skip: lacking }, async (t) => {
     startRedis(world.outside, world.dir, cache),
   ]);
   const named = [
-    ...['--service', `orders-db=${orders}:5432`, '--service', `users-db=${users}:5432`],
-    ...['--service', `cache=${cache}:6379`, '--service', `forge=${forge}:22`],
+    '--service',
+    `orders-db=${orders}:5432`,
+    '--service',
+    `users-db=${users}:5432`,
+    '--service',
+    `cache=${cache}:6379`,
+    '--service',
+    `forge=${forge}:22`,
   ];
   const bare = ['--wiring', 'transparent', '--workspace', world.workspace];
 
@@ -85,15 +91,16 @@ t.test('services of a run', { skip: lacking }, async (t) => {
           .slice(8)
           .map((line) => line.replaceAll(/ +/g, ' ').replaceAll(second, 'SECOND').replaceAll(own, 'OWN')),
         [
-          ...['OWN orders-db cache forge', 'SECOND users-db'],
-          ...[
-            'stub orders-db OWN',
-            'stub USERS-DB SECOND',
-            'stub cache OWN',
-            'stub forge OWN',
-            'stub other-db code 3',
-          ],
-          ...['other port 2', 'port of another 124', 'no alias 2'],
+          'OWN orders-db cache forge',
+          'SECOND users-db',
+          'stub orders-db OWN',
+          'stub USERS-DB SECOND',
+          'stub cache OWN',
+          'stub forge OWN',
+          'stub other-db code 3',
+          'other port 2',
+          'port of another 124',
+          'no alias 2',
         ],
       );
       t.ok((report.drops['host'] ?? 0) >= 2, 'the fence counted the other ports');
@@ -139,8 +146,11 @@ END`;
     const listens = (port: number, address: string): string =>
       `require('net').createServer(s=>{s.on('error',()=>{});s.end('${address} ${port}\\n')}).listen(${port},'${address}')`;
     const places = [
-      ...[listens(8080, '127.0.0.1'), listens(443, '127.0.0.1'), listens(8081, '0.0.0.0')],
-      ...[listens(8080, '10.98.0.1'), listens(8082, '10.98.0.1')],
+      listens(8080, '127.0.0.1'),
+      listens(443, '127.0.0.1'),
+      listens(8081, '0.0.0.0'),
+      listens(8080, '10.98.0.1'),
+      listens(8082, '10.98.0.1'),
     ];
     const server = world.host.start([
       process.execPath,
@@ -163,17 +173,18 @@ END`;
     const [own = '', ...lines] = stdout.trim().split('\n');
     t.match(own, /^10\.219\.\d+\.3$/, '443 of the proxy is its own: the name has another address');
     t.same(lines, [
-      ...[`stub host.sallyport ${own}`, `stub Host.Sallyport ${own}`, `stub host-8080 ${own}`],
-      ...['stub other.sallyport code 3', 'stub sallyport code 3'],
-      ...[
-        '127.0.0.1 8080',
-        '127.0.0.1 443',
-        'no 8081',
-        'no 8082',
-        'no 22',
-        'no way to 10.98.0.1',
-        'no way to 127.0.0.1',
-      ],
+      `stub host.sallyport ${own}`,
+      `stub Host.Sallyport ${own}`,
+      `stub host-8080 ${own}`,
+      'stub other.sallyport code 3',
+      'stub sallyport code 3',
+      '127.0.0.1 8080',
+      '127.0.0.1 443',
+      'no 8081',
+      'no 8082',
+      'no 22',
+      'no way to 10.98.0.1',
+      'no way to 127.0.0.1',
     ]);
     t.ok((report.drops['host'] ?? 0) >= 3, 'the fence counted what it dropped');
   });
