@@ -184,13 +184,21 @@ async function reload({ options, files, proxy, voice }: ReloadSpec): Promise<voi
   try {
     const policy = await compilePolicy(options.policy);
     await files.writePolicy(policy.text);
-    const { status } = await proxy.admin.post('/reload');
+    const { status, body } = await proxy.admin.post('/reload');
     if (status !== 200) throw new Error(`the proxy answered ${status} and keeps the last good one`);
-    voice.tell({ event: 'policy_reloaded', message: `policy ${policy.digest.slice(0, 12)} is in force` });
+    const message = `policy ${policy.digest.slice(0, 12)} is in force${unservedIn(body)}`;
+    voice.tell({ event: 'policy_reloaded', message });
   } catch (error) {
     voice.tell({
       event: 'policy_not_reloaded',
       message: `the policy stays as it was: ${error instanceof Error ? error.message : String(error)}`,
     });
   }
+}
+
+/** Ports are those of the start: the fence has no others. */
+function unservedIn(body: unknown): string {
+  const isThere = typeof body === 'object' && body !== null && 'unserved' in body;
+  const list: readonly unknown[] = isThere && Array.isArray(body.unserved) ? body.unserved : [];
+  return list.length === 0 ? '' : `; not served before the next start: ${list.join(', ')}`;
 }
