@@ -3,7 +3,8 @@ import { rm } from 'node:fs/promises';
 import { raiseFence, type FencePart } from './fence-part.ts';
 import { namesOf, type RunNames } from './names.ts';
 import { createLink, createNetns, keepAnswersHome, raiseLink } from './network.ts';
-import { proxyPort, type RunOptions } from './options.ts';
+import { proxyPort, type Doors } from './doors.ts';
+import type { RunOptions } from './options.ts';
 import type { ProxyFiles } from './proxy-files.ts';
 import { startProxyPart, type CompiledPolicy, type ProxyPart } from './proxy-part.ts';
 import type { RunContext } from './run.ts';
@@ -52,7 +53,7 @@ export async function takePlace(paths: StatePaths, options: RunOptions, context:
 
 /** What the boundary is built from. */
 export interface BoundarySpec extends Place {
-  readonly ports: readonly number[];
+  readonly doors: Doors;
   readonly wired: WiredPorts;
   readonly options: RunOptions;
   readonly policy: CompiledPolicy;
@@ -64,10 +65,12 @@ export async function buildBoundary(
   spec: BoundarySpec,
   context: RunContext,
 ): Promise<{ fence: FencePart; proxy: ProxyPart }> {
-  const { names, slot, ports, wired, directory, files, options, policy } = spec;
+  const { names, slot, doors, wired, directory, files, options, policy } = spec;
+  const { ports, services, serviceAt } = doors;
+  const addresses = services.map(({ address }) => address);
   await context.resources.add(await keepAnswersHome(slot));
-  await context.resources.add(await createLink(names, slot));
-  const open = { ports, datagrams: wired.dns };
+  await context.resources.add(await createLink(names, slot, addresses));
+  const open = { ports, services, datagrams: wired.dns };
   const fence = await raiseFence({ names, slot, open, isLogged: options.isDropLogged });
   await context.resources.add(fence);
   await files.writePolicy(policy.text);
@@ -76,6 +79,7 @@ export async function buildBoundary(
     listen: [`${slot.proxy}:${proxyPort}`],
     principals: [{ name: options.id, source: `${slot.sandbox}/32` }],
     serviceListen: slot.proxy,
+    serviceAt,
     transparent: wired.transparent.map((port) => `${slot.proxy}:${port}`),
     dnsListen: wired.dns.map((port) => `${slot.proxy}:${port}`),
     enforcement: 'fence',

@@ -44,6 +44,7 @@ export async function runEnvOnly(options: RunOptions, context: RunContext): Prom
     listen: [`${address}:${port}`],
     principals: [{ name: options.id, source: '127.0.0.0/8' }],
     serviceListen: address,
+    serviceAt: [],
     transparent: [],
     dnsListen: [],
     enforcement: 'env',

@@ -10,6 +10,7 @@ import {
   type FenceSpec,
   type WatchedNft,
 } from '../nft/index.ts';
+import type { AddressPorts } from './doors.ts';
 import { dropLogOf } from './drop-log.ts';
 import type { RunNames } from './names.ts';
 import { RunRefused } from './refusal.ts';
@@ -27,12 +28,14 @@ export interface FencePart extends Resource {
   digest(): Promise<string>;
 }
 
-/** What the fence admits at the proxy's address. */
+/** What the fence admits. */
 export interface OpenPorts {
-  /** TCP. */
+  /** TCP ports of the proxy's address. */
   readonly ports: readonly number[];
-  /** UDP. */
+  /** UDP ports of the proxy's address. */
   readonly datagrams: readonly number[];
+  /** TCP ports of further addresses of the link. */
+  readonly services: readonly AddressPorts[];
 }
 
 /** What the fence of a run is made of. */
@@ -47,9 +50,15 @@ interface FenceParts {
 /** Checks, applies and reads back the rules of one run. Throws RunRefused (boundary) when any of it fails. */
 export async function raiseFence({ names, slot, open, isLogged }: FenceParts): Promise<FencePart> {
   const ends = { interface: names.link, address: slot.sandbox, proxy: slot.proxy };
-  const { ports, datagrams } = open;
-  const udp = datagrams.length > 0 ? { datagrams } : {};
-  const sandbox = { name: names.id, ...ends, ports, ...udp, frames: true };
+  const { ports, datagrams, services } = open;
+  const sandbox = {
+    name: names.id,
+    ...ends,
+    ports,
+    ...(datagrams.length > 0 && { datagrams }),
+    ...(services.length > 0 && { services }),
+    frames: true,
+  };
   const log = isLogged ? { log: dropLogOf(slot) } : {};
   const spec: FenceSpec = { table: names.table, sandboxes: [sandbox], pool, ...log };
   const nft = createNft();

@@ -56,6 +56,7 @@ export async function recordGate(task: GateTask): Promise<GateRecord> {
 export interface BoundaryNote {
   readonly slot: number;
   readonly ports: readonly number[];
+  readonly services: Place['services'];
   readonly audit: string;
 }
 
@@ -78,6 +79,17 @@ function isNote(value: unknown): value is BoundaryNote {
   if (typeof value !== 'object' || value === null) return false;
   if (!('slot' in value && Number.isInteger(value.slot))) return false;
   if (!('audit' in value && typeof value.audit === 'string')) return false;
+  return (
+    hasPorts(value) && 'services' in value && Array.isArray(value.services) && value.services.every(isOpen)
+  );
+}
+
+function isOpen(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return 'address' in value && typeof value.address === 'string' && hasPorts(value);
+}
+
+function hasPorts(value: object): boolean {
   return 'ports' in value && Array.isArray(value.ports) && value.ports.every(Number.isInteger);
 }
 

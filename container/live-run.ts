@@ -6,7 +6,7 @@ import { clearGate, type GateRecord } from './gate/index.ts';
 import { readNote, recordGate, type BoundaryNote } from './launch-gate.ts';
 import { isRunId, namesOf, printable } from './names.ts';
 import { isLinkUp } from './network.ts';
-import { proxyPort } from './options.ts';
+import { proxyPort } from './doors.ts';
 import { policyFacts } from './policy-facts.ts';
 import { adminOf } from './proxy-part.ts';
 import { RunRefused } from './refusal.ts';
@@ -68,7 +68,7 @@ export async function probeRun({ record, directory, note }: LiveRun): Promise<Ga
     const { digest, text } = await policyInForce(directory, admin);
     const nft = createNft();
     return await recordGate({
-      place: { names, slot, ports: note.ports, directory },
+      place: { names, slot, ports: note.ports, services: note.services, directory },
       doorway: {
         id: record.id,
         address: slot.proxy,

@@ -80,9 +80,13 @@ async function setHostIpv6(link: string, value: string): Promise<void> {
 
 /**
  * Makes the veth pair with both ends DOWN and addressed. No packet can pass until `raiseLink`, so rules can be loaded
- * first. Addresses are there before the link is up, so the proxy can bind.
+ * first. Addresses are there before the link is up, so the proxy can bind. `services` are those of the slot that are in use.
  */
-export async function createLink(names: RunNames, slot: Slot): Promise<Resource> {
+export async function createLink(
+  names: RunNames,
+  slot: Slot,
+  services: readonly string[] = [],
+): Promise<Resource> {
   const { link, peer, netns } = names;
   await tool('ip', ['link', 'add', link, 'type', 'veth', 'peer', 'name', peer, 'netns', netns]);
   const resource = { name: `link ${link}`, release: async () => await deleteLink(names) };
@@ -95,7 +99,8 @@ export async function createLink(names: RunNames, slot: Slot): Promise<Resource>
     await setHostIpv6(link, '1');
     // A second wall, for the moment between the loss of the rules and their return: this machine routes nothing that comes in here.
     await writeFile(`/proc/sys/net/ipv4/conf/${link}/forwarding`, '0');
-    await tool('ip', ['addr', 'add', `${slot.proxy}/${slot.prefixLength}`, 'dev', link]);
+    for (const address of [slot.proxy, ...services])
+      await tool('ip', ['addr', 'add', `${address}/${slot.prefixLength}`, 'dev', link]);
     await tool('ip', ['-n', netns, 'addr', 'add', `${slot.sandbox}/${slot.prefixLength}`, 'dev', peer]);
     return resource;
   } catch (error) {

@@ -1,6 +1,6 @@
-// What `sallyport run` was asked for, and what follows from it alone: ports, aliases, places. Makes nothing.
+// What `sallyport run` was asked for, and what follows from it alone: name and places. Makes nothing.
 import { join, resolve } from 'node:path';
-import type { HostAlias } from './backends/index.ts';
+import { aliasesOf } from './doors.ts';
 import { wantedVariables } from './environment.ts';
 import {
   readEndpoint,
@@ -9,14 +9,14 @@ import {
   readService,
   readTimeout,
   type ServiceFlag,
-  type ServicePort,
 } from './flag-values.ts';
 import { chooseRunId } from './names.ts';
+import { readParent, type ParentFlags, type ParentOptions } from './parent.ts';
 import { RunRefused } from './refusal.ts';
 import { readWiring, type Wiring } from './wiring.ts';
 
 /** Flags as commander gives them; see run-command.ts for their help. */
-export interface RunFlags {
+export interface RunFlags extends ParentFlags {
   readonly policy: string;
   readonly service?: readonly string[];
   readonly hostPort?: readonly string[];
@@ -59,14 +59,9 @@ export interface RunOptions {
   readonly wiring: Wiring;
   /** Tell of dropped packets in the audit. */
   readonly isDropLogged: boolean;
+  readonly parent: ParentOptions | null;
   readonly command: readonly [string, ...string[]];
 }
-
-/** The port on the proxy address where CONNECT is served. */
-export const proxyPort = 3128;
-
-/** The name under which `--host-port` is reached. */
-export const hostAlias = 'host.sallyport';
 
 /** The checked options. Throws RunRefused (usage, 2) on the first thing that cannot be. */
 export function readOptions(flags: RunFlags, command: readonly string[], caller: Caller): RunOptions {
@@ -85,9 +80,8 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
     throw usage('--log-drops needs a fence, and --env-only has none', 'leave out one of the two');
   const services = (flags.service ?? []).map(readService);
   const hostPorts = (flags.hostPort ?? []).map((text) => readPort('--host-port', text));
-  // The policy may bring more of both; what is wrong with the flags alone is said first.
-  aliasesOf(services, hostPorts);
-  portsOf(services, hostPorts);
+  // The policy may bring more services; what is wrong with the flags alone is said first.
+  aliasesOf({ services, hostPorts });
   wantedVariables(flags.env ?? [], caller.environment);
   return {
     id,
@@ -106,6 +100,7 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
     isEnvOnly: flags.envOnly ?? false,
     wiring,
     isDropLogged: flags.logDrops ?? false,
+    parent: readParent(flags, caller.environment),
     command: [program, ...args],
   };
 }
@@ -119,33 +114,6 @@ export function stateDirectory({ environment, uid }: Caller): string {
     environment['XDG_STATE_HOME'] ?? join(environment['HOME'] ?? '/tmp', '.local/state'),
     'sallyport',
   );
-}
-
-/** Every port on the proxy's address. Throws RunRefused (usage) when two want the same one. */
-export function portsOf(services: readonly ServicePort[], hostPorts: readonly number[]): readonly number[] {
-  const all = [proxyPort, ...services.map((service) => service.port), ...hostPorts];
-  const twice = all.find((port, index) => all.indexOf(port) < index);
-  if (twice === undefined) return all;
-  throw usage(
-    `port ${twice} is wanted twice on the proxy's address`,
-    `give each service and host port its own; ${proxyPort} is the proxy's`,
-  );
-}
-
-/** The aliases under which services and host ports are reached from inside. Throws RunRefused (usage) when one is given twice. */
-export function aliasesOf(services: readonly ServicePort[], hostPorts: readonly number[]): readonly string[] {
-  const names = services.map((service) => service.name);
-  const twice = names.find((name, index) => names.indexOf(name) < index);
-  if (twice === undefined) return [...names, ...(hostPorts.length > 0 ? [hostAlias] : [])];
-  throw usage(
-    `alias \`${twice}\` is given twice`,
-    'give each service an alias of its own; those of the policy count, too',
-  );
-}
-
-/** The sandbox's hosts file beyond localhost: every alias at the proxy's address. */
-export function hostsOf(proxy: string, aliases: readonly string[]): readonly HostAlias[] {
-  return aliases.length === 0 ? [] : [{ address: proxy, names: aliases }];
 }
 
 function usage(message: string, help: string): RunRefused {

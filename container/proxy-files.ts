@@ -10,7 +10,7 @@ import { RunRefused } from './refusal.ts';
 export interface ProxyFiles {
   readonly config: Omit<
     ProxyConfig,
-    'listen' | 'principals' | 'serviceListen' | 'transparent' | 'dnsListen' | 'enforcement'
+    'listen' | 'principals' | 'serviceListen' | 'serviceAt' | 'transparent' | 'dnsListen' | 'enforcement'
   >;
   /** Replaces the policy in one step; the proxy watches its directory. */
   writePolicy(text: string): Promise<void>;
@@ -29,6 +29,7 @@ export async function proxyFiles(directory: string, options: RunOptions, uid: nu
       hostPorts: options.hostPorts,
       resolver: options.resolver,
       ...(options.hosts === null ? {} : { hosts: options.hosts }),
+      ...parentSettings(options.parent),
       audit: options.audit,
       metrics: options.metrics,
       admin: adminSocket(directory),
@@ -37,6 +38,10 @@ export async function proxyFiles(directory: string, options: RunOptions, uid: nu
     },
     writePolicy: async (text) => await writePolicy(policy, text, isRoot),
   };
+}
+
+function parentSettings(parent: RunOptions['parent']): Pick<ProxyConfig, 'parent' | 'parentResolvesNames'> {
+  return parent === null ? {} : { parent: parent.url, parentResolvesNames: parent.resolvesNames };
 }
 
 /** Readable by the proxy's group, writable by the runner's user alone. */

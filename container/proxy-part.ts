@@ -1,7 +1,7 @@
 // Starts, asks and ends the proxy of a run: the one file of this folder that knows the proxy. It carries no bytes and judges nothing.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { adminClient, compileForRun, type AdminClient } from '../proxy/index.ts';
@@ -22,10 +22,14 @@ export interface ProxyConfig {
   readonly services: readonly string[];
   readonly hostPorts: readonly number[];
   readonly serviceListen: string;
+  readonly serviceAt: readonly { readonly name: string; readonly address: string }[];
   readonly transparent: readonly string[];
   readonly dnsListen: readonly string[];
   readonly resolver: readonly string[];
   readonly hosts?: string;
+  /** A secret: it may hold a password. */
+  readonly parent?: string;
+  readonly parentResolvesNames?: boolean;
   readonly audit: string;
   readonly metrics: string | null;
   readonly admin: string;
@@ -74,6 +78,8 @@ export async function startProxyPart(directory: string, config: ProxyConfig): Pr
   const child = launch(file);
   const said = tail(child);
   await untilReady(child, said);
+  // It may hold a password, and nobody reads it again.
+  await rm(file);
   const admin = await adminClient(config.admin);
   let isAsked = false;
   return {

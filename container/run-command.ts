@@ -50,6 +50,12 @@ export function runCommand(caller: Caller): Command {
       'DNS server for the proxy (repeatable; default: those of /etc/resolv.conf)',
       more,
     )
+    .option('--parent <http://host:port>', 'proxy to go out through, by CONNECT (default: SALLYPORT_PARENT)')
+    .option('--parent-credentials <file>', 'one line USER:PASSWORD for the parent proxy')
+    .option(
+      '--parent-resolves-names',
+      'tell the parent names: it looks them up again, so the addresses that were judged are not the ones it dials',
+    )
     .option('--audit <file>', 'audit file (default: <state>/audit/<name>.jsonl; it stays after the run)')
     .option(
       '--wiring <env|transparent|both>',
@@ -80,6 +86,7 @@ Examples:
   sallyport run --service db=db.corp.example:5432 -- psql -h db
   sallyport run --service db=db.corp.example:5432@10.0.3.7 -- psql -h db
   sallyport run --wiring transparent -- curl -sS https://api.github.com
+  sallyport run --parent http://proxy.corp.example:3128 --parent-credentials ~/.proxy -- curl -sS https://api.github.com
   sallyport run --host-port 8080 -- curl http://host.sallyport:8080/
 
 The exit status is the command's own (128 + n when signal n ended it), except:

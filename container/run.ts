@@ -9,7 +9,8 @@ import { keepDropLog } from './drop-log.ts';
 import { keepWatch } from './fence-watch.ts';
 import { probeCount, refuseUnlessPassed, type GateRecord } from './gate/index.ts';
 import { leaveNote, recordGate } from './launch-gate.ts';
-import { aliasesOf, hostsOf, portsOf, proxyPort, type Caller, type RunOptions } from './options.ts';
+import { aliasesOf, planDoors, proxyPort } from './doors.ts';
+import type { Caller, RunOptions } from './options.ts';
 import { oldNodeNote } from './node-note.ts';
 import { policyFacts } from './policy-facts.ts';
 import { preflight } from './preflight.ts';
@@ -65,14 +66,15 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const policy = await compilePolicy(options.policy);
   const facts = policyFacts(policy.text);
   const services = [...facts.services, ...options.services];
-  const aliases = aliasesOf(services, options.hostPorts);
-  const named = portsOf(services, options.hostPorts);
-  const wired = wiredPorts(options.wiring, facts.ports, named);
-  const ports = [...named, ...wired.transparent, ...wired.dns];
+  const named = { services, hostPorts: options.hostPorts };
+  const aliases = aliasesOf(named);
+  const wired = wiredPorts(options.wiring, facts.ports, proxyPort);
 
   const paths = await prepareState(options.state);
   await sweepFirst(paths, context.voice);
   const { names, slot, directory } = await takePlace(paths, options, context);
+  const doors = planDoors(slot, named, wired);
+  const { ports, services: addresses } = doors;
   const environment = sandboxEnvironment({
     id: options.id,
     proxy: { address: slot.proxy, port: proxyPort },
@@ -84,7 +86,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const auditStart = await auditSize(options.audit);
   const files = await proxyFiles(directory, options, context.caller.uid);
   const { fence, proxy } = await buildBoundary(
-    { names, slot, ports, wired, directory, files, options, policy },
+    { names, slot, doors, wired, directory, files, options, policy },
     context,
   );
   const doorway = {
@@ -95,8 +97,8 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     tunnels: async () => (await proxy.admin.get('/tunnels')).body,
   };
   const { audit: auditFile } = options;
-  await leaveNote(directory, { slot: slot.number, ports, audit: auditFile });
-  const place = { names, slot, ports, directory };
+  await leaveNote(directory, { slot: slot.number, ports, services: addresses, audit: auditFile });
+  const place = { names, slot, ports, services: addresses, directory };
   const task = { place, doorway, fence, admin: proxy.admin, policy: policy.digest, audit: auditFile };
   const [gate, note] = await Promise.all([
     recordGate({ ...task, occasion: 'launch' }),
@@ -117,7 +119,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     directory,
     command: options.command,
     environment,
-    hosts: hostsOf(slot.proxy, aliases),
+    hosts: doors.hosts,
     resolver: wired.dns.length > 0 ? slot.proxy : null,
     workspace,
     uid: agentId,
@@ -188,13 +190,21 @@ async function reload({ options, files, proxy, voice }: ReloadSpec): Promise<voi
   try {
     const policy = await compilePolicy(options.policy);
     await files.writePolicy(policy.text);
-    const { status } = await proxy.admin.post('/reload');
+    const { status, body } = await proxy.admin.post('/reload');
     if (status !== 200) throw new Error(`the proxy answered ${status} and keeps the last good one`);
-    voice.tell({ event: 'policy_reloaded', message: `policy ${policy.digest.slice(0, 12)} is in force` });
+    const message = `policy ${policy.digest.slice(0, 12)} is in force${unservedIn(body)}`;
+    voice.tell({ event: 'policy_reloaded', message });
   } catch (error) {
     voice.tell({
       event: 'policy_not_reloaded',
       message: `the policy stays as it was: ${error instanceof Error ? error.message : String(error)}`,
     });
   }
+}
+
+/** Ports are those of the start: the fence has no others. */
+function unservedIn(body: unknown): string {
+  const isThere = typeof body === 'object' && body !== null && 'unserved' in body;
+  const list: readonly unknown[] = isThere && Array.isArray(body.unserved) ? body.unserved : [];
+  return list.length === 0 ? '' : `; not served before the next start: ${list.join(', ')}`;
 }

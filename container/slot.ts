@@ -1,4 +1,4 @@
-// Hands out one /30 of the address pool per run. Taking one is a single atomic step; it configures no link.
+// Hands out one /28 of the address pool per run. Taking one is a single atomic step; it configures no link.
 import { readdir, readlink, symlink, unlink } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,31 +10,34 @@ import type { StatePaths } from './state.ts';
 /** Addresses of every sandbox: class `lateral` of the fence. */
 export const pool = '10.219.0.0/16';
 /** How many runs there can be at once. */
-export const slotCount = 1 << 14;
+export const slotCount = 1 << 12;
 
-/** The addresses of one run: a /30 with the proxy at .1 and the sandbox at .2. */
+/** The addresses of one run: a /28 with the proxy at .1, the sandbox at .2, and the rest for services whose port is taken at .1. */
 export interface Slot {
   readonly number: number;
   readonly proxy: string;
   readonly sandbox: string;
-  readonly prefixLength: 30;
+  readonly prefixLength: 28;
   /** All of it, as a prefix. */
   readonly network: string;
+  /** .3 to .14; on the link only as far as they are needed. */
+  readonly services: readonly string[];
 }
 
-/** The addresses of slot `number`, 0 to 16383. */
+/** The addresses of slot `number`, 0 to 4095. */
 export function slotAt(number: number): Slot {
   return {
     number,
     proxy: address(number, 1),
     sandbox: address(number, 2),
-    prefixLength: 30,
-    network: `${address(number, 0)}/30`,
+    prefixLength: 28,
+    network: `${address(number, 0)}/28`,
+    services: Array.from({ length: 12 }, (_, i) => address(number, i + 3)),
   };
 }
 
 function address(slot: number, host: number): string {
-  const offset = slot * 4 + host;
+  const offset = slot * 16 + host;
   return `10.219.${offset >> 8}.${offset & 255}`;
 }
 
@@ -47,7 +50,7 @@ export async function takeSlot(
   for (let number = 0; number < slotCount; number++) {
     const slot = slotAt(number);
     const path = join(paths.slots, String(number));
-    if (inUse.has(slot.proxy) || inUse.has(slot.sandbox)) continue;
+    if ([slot.proxy, slot.sandbox, ...slot.services].some((one) => inUse.has(one))) continue;
     if (await claim(path, id))
       return {
         ...slot,

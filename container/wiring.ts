@@ -16,26 +16,12 @@ export interface WiredPorts {
 
 const [httpPort, httpsPort, dnsPort] = [80, 443, 53];
 
-/**
- * One port for each that a rule allows, and always 443 and 80, so that whoever asks for something else is told no instead of nothing. A port that a
- * service has is the service's. `taken` holds the proxy's own, too. Throws RunRefused (usage) when it has one that this cannot do without.
- */
-export function wiredPorts(
-  wiring: Wiring,
-  rulePorts: readonly number[],
-  taken: readonly number[],
-): WiredPorts {
+/** One port for each that a rule allows, and always 443 and 80, so that whoever asks for something else is told no instead of nothing. */
+export function wiredPorts(wiring: Wiring, rulePorts: readonly number[], proxyPort: number): WiredPorts {
   if (wiring === 'env') return { transparent: [], dns: [] };
-  const clash = [httpsPort, dnsPort].find((port) => taken.includes(port));
-  if (clash !== undefined)
-    throw new RunRefused(
-      'usage',
-      `port ${clash} is wanted twice on the proxy's address: by a service or host port, and by --wiring ${wiring}`,
-      'give --wiring env, which needs no port of its own, or another port',
-    );
   const wanted = new Set([httpsPort, httpPort, ...rulePorts]);
   return {
-    transparent: [...wanted].filter((port) => port !== dnsPort && !taken.includes(port)),
+    transparent: [...wanted].filter((port) => port !== dnsPort && port !== proxyPort),
     dns: [dnsPort],
   };
 }

@@ -187,7 +187,8 @@ function specHelp(verb: string): string {
 The file:
   { "table": "sallyport", "pool": "10.219.0.0/16",
     "sandboxes": [ { "name": "demo", "interface": "sp-demo", "address": "10.219.0.2",
-                     "proxy": "10.219.0.1", "ports": [3128, 5432], "frames": true } ],
+                     "proxy": "10.219.0.1", "ports": [3128, 5432], "frames": true,
+                     "services": [ { "address": "10.219.0.3", "ports": [5432] } ] } ],
     "networks": [ { "name": "agents", "interface": "br-agents", "subnet": "172.30.0.0/24",
                     "proxy": "172.30.0.2", "ports": [3128] } ] }
 

@@ -85,7 +85,7 @@ function rulesFrom(sandbox: Sandbox, pool: string): readonly ChainRule[] {
   return [
     ['prerouting', o.arrivesOn(sandbox.interface), o.jump(chain)],
     // Untracked: an address that is used again meets no flow of whoever had it before, nor another table's NAT.
-    [chain, ...toProxy(sandbox), o.notrack, o.accept],
+    ...waysOf(sandbox).map((way): ChainRule => [chain, ...toProxy(way), o.notrack, o.accept]),
     ...udpRules(sandbox, chain, toStub, [], [o.notrack, o.accept]),
     ...drops(chain, [
       ['ipv6', o.isFamily('ipv6')],
@@ -110,24 +110,34 @@ function belts(sandbox: Sandbox): readonly ChainRule[] {
   const from = o.arrivesOn(sandbox.interface);
   const to = o.leavesOn(sandbox.interface);
   return [
-    ['input', from, ...toProxy(sandbox), o.accept],
+    ...waysOf(sandbox).map((way): ChainRule => ['input', from, ...toProxy(way), o.accept]),
     ...udpRules(sandbox, 'input', toStub, [from]),
     ['input', from, o.count('host'), o.drop],
     ['forward', from, o.count('forward'), o.drop],
     ['forward', to, o.count('forward'), o.drop],
     ['output', to, o.notrack],
     // Postrouting, not output: here the way out is final, also after another table's NAT.
-    ['postrouting', to, ...fromProxy(sandbox), o.accept],
+    ...waysOf(sandbox).map((way): ChainRule => ['postrouting', to, ...fromProxy(way), o.accept]),
     ...udpRules(sandbox, 'postrouting', fromStub, [to]),
     ['postrouting', to, o.count('inbound'), o.drop],
   ];
 }
 
-function toProxy({ address, proxy, ports }: Sandbox): readonly o.Match[] {
+type Way = Pick<Sandbox, 'address' | 'proxy' | 'ports'>;
+
+/** The proxy's address and those of services: each is open on its own ports alone. */
+function waysOf({ address, proxy, ports, services = [] }: Sandbox): readonly Way[] {
+  return [
+    { address, proxy, ports },
+    ...services.map((one) => ({ address, proxy: one.address, ports: one.ports })),
+  ];
+}
+
+function toProxy({ address, proxy, ports }: Way): readonly o.Match[] {
   return [o.source(address), o.destination(proxy), o.port('tcp', 'dport', ports)];
 }
 
-function fromProxy({ address, proxy, ports }: Sandbox): readonly o.Match[] {
+function fromProxy({ address, proxy, ports }: Way): readonly o.Match[] {
   return [o.source(proxy), o.destination(address), o.port('tcp', 'sport', ports), o.opensNothing];
 }
 

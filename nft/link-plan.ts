@@ -1,4 +1,4 @@
-// What may come in by a sandbox's own link as a frame: IP, which the packet rules judge, and ARP between it and the proxy. Pure.
+// What may come in by a sandbox's own link as a frame: IP, which the packet rules judge, and ARP between it and the proxy's addresses. Pure.
 import { drops, type ChainRule } from './chain-rule.ts';
 import * as o from './objects.ts';
 import type { Sandbox } from './spec.ts';
@@ -11,9 +11,15 @@ export function frameChainOf({ name }: Pick<Sandbox, 'name'>): string {
 /** A tagged frame has the type of its tag, whatever is in it. */
 export function linkFrames(sandbox: Sandbox): readonly ChainRule[] {
   const chain = frameChainOf(sandbox);
-  const ownArp = [o.arp('saddr ip', '==', sandbox.address), o.arp('daddr ip', '==', sandbox.proxy)];
+  const { address, proxy, services = [] } = sandbox;
+  const own = o.arp('saddr ip', '==', address);
   return [
-    [chain, ...ownArp, o.accept],
+    ...[proxy, ...services.map((one) => one.address)].map((asked): ChainRule => [
+      chain,
+      own,
+      o.arp('daddr ip', '==', asked),
+      o.accept,
+    ]),
     [chain, o.isEther('ip', 'ip6'), o.accept],
     ...drops(chain, [['layer2']]),
   ];

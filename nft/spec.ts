@@ -29,6 +29,14 @@ export interface Sandbox {
   readonly datagrams?: readonly number[];
   /** Judge frames, too: what is neither IP nor ARP with the proxy. The link must be there first (before Linux 6.16). Default: false. */
   readonly frames?: boolean;
+  /** Further addresses of the host, with the TCP ports of each: services whose port is taken at the proxy's address. */
+  readonly services?: readonly ServiceAddress[];
+}
+
+/** One more address of the host that a sandbox may reach, on these TCP ports alone. */
+export interface ServiceAddress {
+  readonly address: string;
+  readonly ports: readonly number[];
 }
 
 /** Where a network's proxy is: on this machine, behind one port of the bridge, or not to be found (then nobody gets anywhere). */
@@ -62,7 +70,7 @@ export interface FenceSpec {
 }
 
 const specKeys = ['table', 'sandboxes', 'networks', 'pool', 'log'];
-const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'datagrams', 'frames'];
+const sandboxKeys = ['name', 'interface', 'address', 'proxy', 'ports', 'datagrams', 'frames', 'services'];
 const networkKeys = ['name', 'interface', 'subnet', 'proxy', 'ports', 'members', 'door'];
 const tableName = /^sallyport(_[a-zA-Z0-9_-]{1,48})?$/;
 const sandboxName = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}$/;
@@ -191,11 +199,29 @@ function readSandbox(value: unknown, where: string, report: Report): Sandbox | u
       datagrams: readPorts(fields['datagrams'], `${where}.datagrams`, report),
     }),
     ...(frames === true ? { frames } : {}),
+    ...(fields['services'] !== undefined && {
+      services: readServices(fields['services'], `${where}.services`, report),
+    }),
   };
   checkNames(sandbox, where, report);
   if (sandbox.address === sandbox.proxy)
     report(where, `\`address\` and \`proxy\` are both ${quote(sandbox.proxy)}`);
+  const known = [sandbox.address, sandbox.proxy];
+  for (const { address } of sandbox.services ?? []) {
+    if (known.includes(address)) report(`${where}.services`, `${quote(address)} is given twice`);
+    known.push(address);
+  }
   return sandbox;
+}
+
+function readServices(value: unknown, where: string, report: Report): readonly ServiceAddress[] {
+  return readList(value, where, report).flatMap((one, i) => {
+    const at = `${where}[${i}]`;
+    const fields = readFields(one, ['address', 'ports'], at, report);
+    if (fields === undefined) return [];
+    const address = readAddress(fields, 'address', at, report);
+    return [{ address, ports: readPorts(fields['ports'], `${at}.ports`, report) }];
+  });
 }
 
 function checkTogether(spec: FenceSpec, report: Report): void {

@@ -80,11 +80,10 @@ function* uniqueFacts({ allow, deny, services, tests }: Entries): Generator<{ wh
       value: value.host,
       place: () => rulePlace(list, index, value)('host'),
     }));
-  const ofServices = (read: (service: AuthoredService) => string, key: string): Fact[] =>
-    services.map(({ index, value }) => ({
-      value: read(value),
-      place: () => servicePlace(index, value)(key),
-    }));
+  const ofServices = services.map(({ index, value }) => ({
+    value: value.name,
+    place: () => servicePlace(index, value)('name'),
+  }));
   const ofTests = tests.map(({ index, value }) => ({
     value: value.target,
     place: () => testPlace(index)('target'),
@@ -92,9 +91,7 @@ function* uniqueFacts({ allow, deny, services, tests }: Entries): Generator<{ wh
 
   yield { what: 'host', facts: ofRules('allow', allow) };
   yield { what: 'host', facts: ofRules('deny', deny) };
-  yield { what: 'service name', facts: ofServices(({ name }) => name, 'name') };
-  // All services of a sandbox listen on one address: a second one on the same port could not be reached.
-  yield { what: 'service port', facts: ofServices(({ port }) => String(port), 'port') };
+  yield { what: 'service name', facts: ofServices };
   yield { what: 'target', facts: ofTests };
   yield { what: 'id', facts: idFacts({ allow, deny, services, tests }) };
 }
@@ -129,8 +126,6 @@ function reportRepeats({ what, facts }: { what: string; facts: readonly Fact[] }
 
 function repeatHelp(what: string): string {
   if (what === 'host') return 'merge the two into one rule: one host has one rule in each list';
-  if (what === 'service port')
-    return 'all services listen on one address in the sandbox: give each its own port';
   return 'keep one of the two';
 }
 

@@ -12,7 +12,7 @@ import { semanticProblems } from './semantics.ts';
 import { parseTarget, type Target } from './target.ts';
 
 /**
- * The policy with the services of one run beside its own. Throws PolicyError when a name or port is taken or a service
+ * The policy with the services of one run beside its own. Throws PolicyError when a name is taken or a service
  * could not be enforced. Deny rules stay in force over them.
  */
 export function withServices(policy: Policy, extra: readonly RunService[]): Policy {

@@ -19,6 +19,8 @@ export interface AdminParts {
     readonly state: PolicyFacts;
     reload(): Promise<unknown>;
   };
+  /** What the policy in force allows without a port for it, in words. */
+  readonly unserved: () => readonly string[];
   readonly table: {
     list(): readonly unknown[] | Promise<readonly unknown[]>;
     readonly size: number;
@@ -108,12 +110,13 @@ async function tunnels({ table }: AdminParts): Promise<AdminAnswer> {
   return { status: 200, body: { open: all.length, tunnels: all } };
 }
 
-async function reload({ store, audit }: AdminParts): Promise<AdminAnswer> {
+async function reload({ store, audit, unserved }: AdminParts): Promise<AdminAnswer> {
   await store.reload();
   audit.reopen();
   const { lastAttempt, lastError } = store.state;
   const status = lastAttempt === 'ok' ? 200 : 422;
-  return { status, body: { status: lastAttempt, error: lastError, policy: store.current.digest } };
+  const body = { status: lastAttempt, error: lastError, policy: store.current.digest, unserved: unserved() };
+  return { status, body };
 }
 
 function putFence(parts: AdminParts, fence: Fence, body: string): AdminAnswer {

@@ -1,7 +1,7 @@
 // Readers for the settings that name addresses: where to listen, who comes from where, what is served. Opens nothing.
 import { parseAddress, parseRange, parseServiceFlag, type RunService } from '../policy/index.ts';
 import { BadValue, fields, type Reader, scalar, stringOf } from './config-readers.ts';
-import type { PrincipalBinding } from './config-types.ts';
+import type { PrincipalBinding, ServiceAddress } from './config-types.ts';
 
 /** An IP address, as the policy spells it. */
 export const address = scalar('ADDR', (given) => {
@@ -79,6 +79,28 @@ function readService(given: string): RunService {
 function showService({ name, host, port, addresses }: RunService): string {
   const pins = addresses === undefined ? '' : `@${addresses.join(',')}`;
   return `${name}=${host.includes(':') ? `[${host}]` : host}:${port}${pins}`;
+}
+
+/** `ALIAS=ADDR`; JSON also takes `{ "name", "address" }`. */
+export const serviceAddress: Reader<ServiceAddress> = {
+  ...scalar('ALIAS=ADDR', readServiceAddress, showServiceAddress),
+  json: (value) =>
+    readServiceAddress(typeof value === 'string' ? value : showServiceAddress(serviceAddressFields(value))),
+};
+
+function readServiceAddress(given: string): ServiceAddress {
+  const [, name, at = ''] = /^([a-z0-9][a-z0-9-]{0,62})=(.+)$/u.exec(given) ?? [];
+  if (name !== undefined) return { name, address: address.text([at]) };
+  throw new BadValue(`\`${given}\` does not say where a service is served`, 'give one such as db=127.0.0.3');
+}
+
+function showServiceAddress({ name, address: at }: ServiceAddress): string {
+  return `${name}=${at}`;
+}
+
+function serviceAddressFields(value: unknown): ServiceAddress {
+  const { name, address: at } = fields(value, ['name', 'address']);
+  return { name: stringOf(name), address: stringOf(at) };
 }
 
 /** True for `0.0.0.0`, `::` and the mapped spelling of the former: every address of the machine. */

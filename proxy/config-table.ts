@@ -1,14 +1,12 @@
 // Every setting, its default and its meaning, once: flags, environment, file, help and docs/config.md are made from this.
-import { address, endpoint, principal, service } from './config-network.ts';
+import { address, endpoint, principal, service, serviceAddress } from './config-network.ts';
 import { parent } from './config-parent.ts';
 import { list, numberOr, oneOf, orNone, path, type Reader, text, toggle, whole } from './config-readers.ts';
 import type { Enforcement, ProxySettings, RelayChoice } from './config-types.ts';
 
-/** What can be told: the settings, and shorthands that end in one of them. */
+/** What can be told: the settings, before they are judged as a whole. */
 export interface Told extends Omit<ProxySettings, 'policy'> {
   readonly policy: string | null;
-  /** Ports of this machine's loopback; each becomes a service. */
-  readonly hostPorts: readonly number[];
 }
 
 export interface Setting<Value> {
@@ -59,13 +57,19 @@ export const settingTable: SettingTable = {
     'host-port',
     list(whole(1, 65_535)),
     [],
-    'a loopback port of this machine as service host-N',
+    'a loopback port of this machine as service host-N, under the name host.sallyport',
   ),
   serviceListen: setting(
     'service-listen',
     orNone(address),
     null,
     'address on which each service gets its own port',
+  ),
+  serviceAt: setting(
+    'service-at',
+    list(serviceAddress),
+    [],
+    'an address of its own for one service, such as a second one on the same port',
   ),
   transparent: setting(
     'transparent',

@@ -15,6 +15,12 @@ export interface PrincipalBinding {
   readonly listen: string | null;
 }
 
+/** Where one service is served, whatever `serviceListen` says. */
+export interface ServiceAddress {
+  readonly name: string;
+  readonly address: string;
+}
+
 /** The proxy that ours goes out through. */
 export interface ParentProxy {
   /** Canonical name or address text. */
@@ -32,7 +38,11 @@ export interface ProxySettings {
   /** Empty: loopback listeners serve the principal `local`, others know nobody. */
   readonly principals: readonly PrincipalBinding[];
   readonly services: readonly RunService[];
+  /** Ports of this machine's loopback; each is one of `services`, too, called `host-N`. */
+  readonly hostPorts: readonly number[];
   readonly serviceListen: string | null;
+  /** Services that have an address of their own. */
+  readonly serviceAt: readonly ServiceAddress[];
   /** Where clients speak TLS at once. */
   readonly transparent: readonly string[];
   /** Where names are answered with the address itself, over UDP and TCP. */

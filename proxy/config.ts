@@ -5,6 +5,7 @@ import { ConfigError, type ConfigProblem, type Given, readTold } from './config-
 import type { Told } from './config-table.ts';
 import type { ProxySettings } from './config-types.ts';
 import { formatEndpoint } from './endpoint.ts';
+import { hostServiceName } from './service-places.ts';
 
 export { ConfigError, type Given } from './config-sources.ts';
 export type { Enforcement, PrincipalBinding, ProxySettings } from './config-types.ts';
@@ -12,7 +13,7 @@ export type { Enforcement, PrincipalBinding, ProxySettings } from './config-type
 /** Puts the settings together: flags over environment over file over defaults. Throws ConfigError with all problems. */
 export function loadSettings(given: Given): ProxySettings {
   const { told } = readTold(given);
-  const { policy, hostPorts, ...rest } = told;
+  const { policy, hostPorts } = told;
   const problems = [
     ...policyProblems(policy),
     ...wildcardProblems(told),
@@ -21,7 +22,7 @@ export function loadSettings(given: Given): ProxySettings {
     ...dnsProblems(told),
   ];
   if (policy === null || problems.length > 0) throw new ConfigError(problems);
-  return { ...rest, policy, services: [...rest.services, ...hostPorts.map(hostService)] };
+  return { ...told, policy, services: [...told.services, ...hostPorts.map(hostService)] };
 }
 
 function policyProblems(policy: string | null): ConfigProblem[] {
@@ -33,22 +34,33 @@ function wildcardProblems({
   allowWildcard,
   listen,
   serviceListen,
+  serviceAt,
   metrics,
   transparent,
 }: Told): ConfigProblem[] {
   if (allowWildcard) return [];
   const one = [serviceListen, metrics].filter((at) => at !== null);
-  const asked = [...listen, ...transparent, ...one].filter(isWildcard);
+  const own = serviceAt.map(({ address }) => address);
+  const asked = [...listen, ...transparent, ...one, ...own].filter(isWildcard);
   return asked.map((at) => ({
     message: `\`${at}\` would listen on every network of this machine`,
     help: 'name one address; if every network is meant, add --allow-wildcard-bind',
   }));
 }
 
-function serviceProblems({ services, hostPorts, serviceListen }: Told): ConfigProblem[] {
-  if (serviceListen !== null || services.length + hostPorts.length === 0) return [];
+function serviceProblems({ services, hostPorts, serviceListen, serviceAt }: Told): ConfigProblem[] {
+  const placed = serviceAt.map(({ name }) => name);
+  const twice = placed.filter((name, i) => placed.indexOf(name) < i);
+  const names = [...services.map(({ name }) => name), ...hostPorts.map(hostServiceName)];
+  const isServed = serviceListen !== null || names.every((name) => placed.includes(name));
   const help = 'give --service-listen ADDR, an address of this machine that clients can reach';
-  return [{ message: 'services were given, but no address to serve them on', help }];
+  return [
+    ...(isServed ? [] : [{ message: 'services were given, but no address to serve them on', help }]),
+    ...twice.map((name) => ({
+      message: `service \`${name}\` is given two addresses`,
+      help: 'give --service-at once for each service',
+    })),
+  ];
 }
 
 function parentProblems({ parent, parentResolvesNames }: Told): ConfigProblem[] {
@@ -81,5 +93,5 @@ function dnsProblems({ dnsListen, transparent, workers }: Told): ConfigProblem[]
 
 /** A loopback port of this machine, under a name of its own. */
 function hostService(port: number): RunService {
-  return parseServiceFlag(`host-${port}=127.0.0.1:${port}`);
+  return parseServiceFlag(`${hostServiceName(port)}=127.0.0.1:${port}`);
 }

@@ -8,13 +8,14 @@ import { holdLifeline } from './lifeline.ts';
 import { type Audit, createAudit } from './observe/index.ts';
 import { checkPolicyFile, openPolicyStore, type PolicyStore, type ReloadResult } from './policy-store.ts';
 import { dropPrivileges } from './privileges.ts';
+import { unservedSince } from './unserved.ts';
 import { within } from './within.ts';
 
 export interface StartOptions {
   /** Hears of bugs, with their stack, and of accepts that failed: the operational log. */
   readonly onBug?: (error: unknown, stage: string) => void;
-  /** Hears of every reload of the policy, good or bad. */
-  readonly onReload?: (result: ReloadResult) => void;
+  /** Hears of every reload of the policy, good or bad, and of what the one in force allows without a port for it. */
+  readonly onReload?: (result: ReloadResult, unserved: readonly string[]) => void;
   /** The parent behind `readyFd` is gone, and the proxy has been closed. */
   readonly onOrphaned?: () => void;
 }
@@ -42,7 +43,7 @@ export interface RunningProxy {
 }
 
 /** Who carries the clients: this process, or several others. */
-export interface Carrier extends Omit<AdminParts, 'store'> {
+export interface Carrier extends Omit<AdminParts, 'store' | 'unserved'> {
   readonly relay: string;
   /** Opens every port, with whatever rights that needs. */
   open(): Promise<readonly Port[]>;
@@ -74,8 +75,10 @@ export async function startControl(
   const { onBug = () => {}, onReload = () => {} } = options;
   await using stack = new AsyncDisposableStack();
   const { policy: path, services } = settings;
-  const store = await openPolicyStore({ path, services, clock: Date.now, sever, onReload });
+  const told = (result: ReloadResult): void => onReload(result, result.ok ? unserved(store.current) : []);
+  const store = await openPolicyStore({ path, services, clock: Date.now, sever, onReload: told });
   stack.defer(() => store.close());
+  const unserved = unservedSince(settings, store.current);
   const audit = createAudit(settings.audit);
   stack.defer(() => audit.close());
   const carrier = carry({ store, audit });
@@ -84,7 +87,7 @@ export async function startControl(
   stack.defer(async () => await operating.disposeAsync());
   stack.defer(async () => await carrier.close());
   const operator = await startAdmin(
-    { store, ...adminParts(carrier) },
+    { store, unserved: () => unserved(store.current), ...adminParts(carrier) },
     { ...settings, onBug: (error) => onBug(error, 'accept') },
   );
   operating.defer(async () => await operator.close());
@@ -104,7 +107,13 @@ export async function startControl(
   return proxy;
 }
 
-function adminParts({ table, audit, metrics, isDraining, workers }: Carrier): Omit<AdminParts, 'store'> {
+function adminParts({
+  table,
+  audit,
+  metrics,
+  isDraining,
+  workers,
+}: Carrier): Omit<AdminParts, 'store' | 'unserved'> {
   return { table, audit, metrics, isDraining, ...(workers && { workers }) };
 }
 

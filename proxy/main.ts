@@ -127,7 +127,7 @@ async function start(settings: ProxySettings, log: Logger): Promise<RunningProxy
   if (problem !== null) log.warn({ problem }, 'one process carries all clients: the native part is missing');
   const options = {
     onBug: (error: unknown, stage: string) => tellBug(error, stage, log),
-    onReload: (result: ReloadResult) => tellReload(result, log),
+    onReload: (result: ReloadResult, unserved: readonly string[]) => tellReload(result, unserved, log),
     onOrphaned: () => process.exit(exitCodes.drained),
   };
   if (count === 1) return await startProxy(settings, options);
@@ -155,10 +155,15 @@ function endFailed(error: WorkersFailed, log: Logger): void {
   process.exit(exitCodes.bug);
 }
 
-function tellReload(result: ReloadResult, log: Logger): void {
+function tellReload(result: ReloadResult, unserved: readonly string[], log: Logger): void {
   if (result.ok) log.info(result, 'policy reloaded');
   else log.error(result, 'policy not reloaded: the last good one stays in force');
+  if (unserved.length > 0)
+    log.warn({ unserved, help: unservedHelp }, 'the policy allows what no port is open for');
 }
+
+const unservedHelp =
+  'ports are opened at the start: start the proxy again, with --transparent for each new port';
 
 function announce(proxy: RunningProxy, settings: ProxySettings, log: Logger): void {
   const { listening, admin, metrics, store, relay } = proxy;

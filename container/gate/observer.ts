@@ -144,21 +144,40 @@ function ownConnection({ packet }: Probe, link: string): readonly Words[] {
 }
 
 /** Whatever is not the proxy's business and was not dropped by the fence: counted, and dropped here. */
-function guard({ names: { link }, slot, ports }: Place): readonly ChainRule[] {
+function guard({ names: { link }, slot, ports, services }: Place): readonly ChainRule[] {
   const tcp = isEqual(meta('l4proto'), protocols.tcp);
-  const to = [isEqual(field('ip', 'saddr'), slot.sandbox), isEqual(field('ip', 'daddr'), slot.proxy), tcp];
-  const back = [isEqual(field('ip', 'saddr'), slot.proxy), isEqual(field('ip', 'daddr'), slot.sandbox), tcp];
-  const own = { set: [...ports] };
   const stray = [count('strays'), drop];
   const [arrives, leaves] = [isEqual(meta('iifname'), link), isEqual(meta('oifname'), link)];
+  const open = [{ address: slot.proxy, ports }, ...services].map(({ address, ports: own }) => {
+    const port = { set: [...own] };
+    const out = [
+      end('saddr', slot.sandbox),
+      end('daddr', address),
+      tcp,
+      isEqual(field('tcp', 'dport'), port),
+    ];
+    const back = [
+      end('saddr', address),
+      end('daddr', slot.sandbox),
+      tcp,
+      isEqual(field('tcp', 'sport'), port),
+    ];
+    return { out: [arrives, ...out, accept], back: [leaves, ...back, accept] };
+  });
+  const allow = (chain: string, way: 'out' | 'back'): readonly ChainRule[] =>
+    open.map((rules) => [chain, ...rules[way]]);
   return [
-    ['behind_prerouting', arrives, ...to, isEqual(field('tcp', 'dport'), own), accept],
+    ...allow('behind_prerouting', 'out'),
     ['behind_prerouting', arrives, ...stray],
-    ['behind_input', arrives, ...to, isEqual(field('tcp', 'dport'), own), accept],
+    ...allow('behind_input', 'out'),
     ['behind_input', arrives, ...stray],
     ['behind_forward', arrives, ...stray],
     ['behind_forward', leaves, ...stray],
-    ['behind_postrouting', leaves, ...back, isEqual(field('tcp', 'sport'), own), accept],
+    ...allow('behind_postrouting', 'back'),
     ['behind_postrouting', leaves, ...stray],
   ];
+}
+
+function end(name: 'saddr' | 'daddr', address: string): Words {
+  return isEqual(field('ip', name), address);
 }

@@ -1,4 +1,5 @@
 // Where the launch gate stands: the boundary it looks at, and the addresses that are lent to it for its time. Makes nothing.
+import type { AddressPorts } from '../doors.ts';
 import type { RunNames } from '../names.ts';
 import { slotAt, slotCount, type Slot } from '../slot.ts';
 
@@ -8,6 +9,8 @@ export interface Place {
   readonly slot: Slot;
   /** Ports of the proxy's address that the fence lets the sandbox reach. */
   readonly ports: readonly number[];
+  /** Further addresses of the link, with their ports: services whose port is taken at the proxy's. */
+  readonly services: readonly AddressPorts[];
   /** The run's own directory, for files that live as long as the gate. */
   readonly directory: string;
 }
@@ -31,7 +34,7 @@ export interface Lent {
   readonly six: Readonly<Record<'host' | 'sandbox' | 'carrier', string>>;
 }
 
-/** RFC 2544 keeps 198.18.0.0/15 for tests of networks: eight addresses for each of the 16,384 slots. */
+/** RFC 2544 keeps 198.18.0.0/15 for tests of networks: eight addresses for each of the 4,096 slots. */
 export function lentTo({ number }: Slot): Lent {
   const four = (offset: number): string => {
     const at = number * 8 + offset;

@@ -4,6 +4,7 @@ import type { DropClass } from '../../nft/index.ts';
 import { packet, tcp, typeAsPort, udp, type Packet } from './packet.ts';
 import { closedPorts, lentTo, nearPorts, neighboursOf, type Lent, type Place } from './place.ts';
 import { inwardProbes } from './probes-inward.ts';
+import { serviceProbes, serviceReplies } from './probes-services.ts';
 import { sixProbes } from './probes-six.ts';
 
 /** One thing that must not work, or with `meets: null` one that must. */
@@ -55,8 +56,11 @@ const echo = (to: string, type = 8): Packet => ({ ...packet('icmp', to), sport: 
 export function probesOf(place: Place, listener: number): readonly Probe[] {
   return [
     ...outward(place, listener).map((row) => probe(row, { from: 'sandbox', family: 4, hook: 'prerouting' })),
+    ...serviceProbes(place).map((row) => probe(row, { from: 'sandbox', family: 4, hook: 'prerouting' })),
     ...sixProbes(place).map((row) => probe(row, { from: 'sandbox', family: 6, hook: 'prerouting' })),
-    ...inwardProbes(place).map((row) => probe(row, { from: 'host', family: 4, hook: 'postrouting' })),
+    ...[...inwardProbes(place), ...serviceReplies(place)].map((row) =>
+      probe(row, { from: 'host', family: 4, hook: 'postrouting' }),
+    ),
   ];
 }
 
@@ -217,8 +221,8 @@ function behind(proxy: string, ports: readonly number[], lent: Lent): readonly P
   ];
 }
 
-/** The broadcast address of the /30 whose first host is `proxy`. */
+/** The broadcast address of the /28 whose first host is `proxy`. */
 function lastOf(proxy: string): string {
   const [a, b, c, d] = proxy.split('.').map(Number);
-  return `${a}.${b}.${c}.${(d ?? 0) + 2}`;
+  return `${a}.${b}.${c}.${(d ?? 0) + 14}`;
 }

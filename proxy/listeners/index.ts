@@ -1,14 +1,11 @@
 // Every way in, in one list. A door that is not here does not exist.
-import type { Policy, ServiceDocument } from '../../policy/index.ts';
+import type { Policy } from '../../policy/index.ts';
 import type { ProxySettings } from '../config.ts';
-import { formatEndpoint } from '../endpoint.ts';
+import { type NamedPlace, servicePlaces } from '../service-places.ts';
 import type { Deps, Door } from '../types.ts';
 import { proxyDoor } from './proxy-port.ts';
 import { serviceDoor } from './service.ts';
 import { transparentDoor } from './transparent.ts';
-
-/** What a service's door must know of it. */
-export type NamedPlace = Pick<ServiceDocument, 'name' | 'host' | 'port'>;
 
 /** One port to have: where and what for. Plain data, so that another process can be told of it. */
 export interface Place {
@@ -23,18 +20,13 @@ export interface Place {
   readonly fd?: number;
 }
 
-/** The places of `settings`: one per `listen` and `transparent`, and one per service of the policy when there is an address for them. */
-export function placesOf(
-  { listen, serviceListen, transparent }: ProxySettings,
-  policy: Policy,
-): readonly Place[] {
+/** The places of `settings`: one per `listen` and `transparent`, and one per service of the policy that has an address.
+ * Throws Error with help when two services want the same port of one address, or one that is not there is given an address. */
+export function placesOf(settings: ProxySettings, policy: Policy): readonly Place[] {
+  const { listen, transparent } = settings;
   return [
     ...listen.map((at) => ({ name: 'connect', at, service: null })),
-    ...servicePorts(serviceListen, [...policy.services.values()]).map(({ at, service }) => ({
-      name: service.name,
-      at,
-      service,
-    })),
+    ...servicePlaces(settings, [...policy.services.values()]),
     ...transparent.map((at) => ({ name: 'transparent', at, service: null, isTransparent: true })),
   ];
 }
@@ -46,15 +38,4 @@ export function doorOf(
 ): Door {
   if (service !== null) return serviceDoor(service, () => deps.policyStore.current);
   return isTransparent === true ? transparentDoor(deps) : proxyDoor(deps);
-}
-
-function servicePorts(
-  address: string | null,
-  services: readonly NamedPlace[],
-): readonly { at: string; service: NamedPlace }[] {
-  if (address === null) return [];
-  return services.map(({ name, host, port }) => ({
-    at: formatEndpoint(address, port),
-    service: { name, host, port },
-  }));
 }

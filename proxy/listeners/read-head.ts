@@ -20,7 +20,8 @@ export interface HeadLimits {
 export async function readHead(client: Conn, { maxBytes, ...wait }: HeadLimits): Promise<ReadHead> {
   const reader = createHeadReader(maxBytes);
   const { found, bytes } = await client.read({ ...wait, look: (piece) => whole(reader.push(piece)) });
-  if (found === 'timeout' && bytes.length === 0) return { kind: 'gone' };
+  // Nobody waits for an answer: it is closed without one, also when the proxy goes away.
+  if ((found === 'timeout' || found === 'stopped') && bytes.length === 0) return { kind: 'gone' };
   if (typeof found === 'string') return { kind: found };
   if (found.kind === 'complete') client.unread(found.rest);
   return found;

@@ -1,8 +1,8 @@
 // The door of one named service: every connection to this port asks for that service, and for nothing else. Reads no byte.
 import { targetOf, type Policy } from '../../policy/index.ts';
 import type { Conn } from '../conn/index.ts';
+import type { NamedPlace } from '../service-places.ts';
 import type { Door, Inbound, Refusal } from '../types.ts';
-import type { NamedPlace } from './index.ts';
 
 /** `service` is as it was when the port was opened; the policy of the moment says where it leads, or that it is gone. */
 export function serviceDoor(service: NamedPlace, policy: () => Policy): Door {

@@ -42,8 +42,15 @@ export interface StubFacts {
   readonly own: Address;
   /** Ports on which that address takes transparent clients: a name is answered when one of them may be had. */
   readonly ports: readonly number[];
-  /** Whether that address is where services have their ports. */
-  readonly hasServices: boolean;
+  /** Where the service of an alias is, and its name; undefined for what is no alias. */
+  readonly serviceAt: (alias: string) => ServiceName | undefined;
+}
+
+/** A service that has an alias. */
+export interface ServiceName {
+  readonly name: string;
+  /** Null is the address that is asked. */
+  readonly address: Address | null;
 }
 
 const internet = 1;
@@ -70,19 +77,25 @@ export function answerTo(query: Query, facts: StubFacts): Told {
 const nothing = { address: null, denied: null } as const;
 
 function named(query: Query, facts: StubFacts): Told {
-  const decision = judge(query.name, facts);
+  const service = facts.serviceAt(query.name.toLowerCase());
+  const decision = judge(query.name, service, facts);
   if (decision.verdict === 'deny')
     return { answer: 'nxdomain', rcode: 'nxdomain', address: null, denied: decision };
+  const address = service?.address ?? facts.own;
   // No other type has data, HTTPS and SVCB (RFC 9460) among them: no keys for an encrypted ClientHello, no other port, no other address.
-  const wanted = facts.own.family === 4 ? typeA : typeAaaa;
+  const wanted = address.family === 4 ? typeA : typeAaaa;
   return query.type === wanted
-    ? { answer: 'address', rcode: 'noerror', address: facts.own.bytes, denied: null }
+    ? { answer: 'address', rcode: 'noerror', address: address.bytes, denied: null }
     : { answer: 'empty', rcode: 'noerror', ...nothing };
 }
 
 /** As a service of that alias, else as what a transparent client may ask for on one of the ports, by its hello or by its Host. */
-function judge(name: string, { policy, principal, ports, hasServices }: StubFacts): Decision {
-  const service = hasServices ? policy.services.get(name.toLowerCase()) : undefined;
+function judge(
+  name: string,
+  found: ServiceName | undefined,
+  { policy, principal, ports }: StubFacts,
+): Decision {
+  const service = policy.services.get(found?.name ?? '');
   if (service !== undefined) {
     const alias = { mode: 'service', service: service.name } as const;
     return decide(policy, { principal, target: targetOf(service), ...alias });

@@ -1,9 +1,11 @@
 // One DNS message in, at most one out: rate, reading, answer, count and note. Knows no sockets.
-import type { Address, Decision, Principal } from '../../policy/index.ts';
+import { parseAddress, type Address, type Decision, type Principal } from '../../policy/index.ts';
+import { isWildcard } from '../config-network.ts';
 import { formatEndpoint, parseEndpoint, type Endpoint } from '../endpoint.ts';
 import { createLimits, endless } from '../limits.ts';
+import { hostAlias, hostServiceName, serviceAddresses } from '../service-places.ts';
 import type { Deps } from '../types.ts';
-import { answerTo, type Told } from './answer.ts';
+import { answerTo, type ServiceName, type Told } from './answer.ts';
 import { readQuery, writeAnswer, type ReadQuery } from './message.ts';
 
 /** Seconds a client may keep an answer: a name that is denied from now on is asked for again soon. */
@@ -29,7 +31,15 @@ export type Reply = (message: Buffer, asking: Asking) => Buffer | undefined;
 export function createReply(own: Address, deps: StubDeps): Reply {
   const { settings, policyStore, observers } = deps;
   const ports = portsAt(own, deps);
-  const hasServices = settings.serviceListen === own.text;
+  const addressOf = serviceAddresses(settings);
+  // A host port's services are one alias: they are at one address.
+  const [hostPort] = settings.hostPorts;
+  const serviceAt = (alias: string): ServiceName | undefined => {
+    const name = alias === hostAlias && hostPort !== undefined ? hostServiceName(hostPort) : alias;
+    const address = policyStore.current.services.has(name) ? addressOf(name) : null;
+    if (address === null) return undefined;
+    return { name, address: isWildcard(address) ? null : (parseAddress(address) ?? null) };
+  };
   // Questions have the rate of clients, in an account of their own.
   const { connectionsPerSecond: maxConnectionsPerSecond, connectionBurst: burst } = settings;
   const rate = createLimits({ ...endless, maxConnectionsPerSecond, burst, now: () => performance.now() });
@@ -38,7 +48,7 @@ export function createReply(own: Address, deps: StubDeps): Reply {
     if (!place.ok) return { answer: 'limited', rcode: 'refused', ...plain };
     place.release();
     if (read.kind === 'bad') return { answer: read.rcode, rcode: read.rcode, ...plain };
-    return answerTo(read.query, { policy: policyStore.current, principal, own, ports, hasServices });
+    return answerTo(read.query, { policy: policyStore.current, principal, own, ports, serviceAt });
   };
   return (message, asking) => {
     const read = readQuery(message);

@@ -17,7 +17,8 @@ import { proxyVariables, sandboxEnvironment, wantedVariables } from '../../conta
 import { neighboursOf } from '../../container/gate/place.ts';
 import { readService } from '../../container/flag-values.ts';
 import { chooseRunId, namesOf } from '../../container/names.ts';
-import { aliasesOf, portsOf, readOptions, stateDirectory, type RunFlags } from '../../container/options.ts';
+import { aliasesOf, planDoors } from '../../container/doors.ts';
+import { readOptions, stateDirectory, type RunFlags } from '../../container/options.ts';
 import { policyFacts } from '../../container/policy-facts.ts';
 import { readWiring, wiredPorts } from '../../container/wiring.ts';
 import { preflight } from '../../container/preflight.ts';
@@ -168,16 +169,56 @@ t.test('a service is an alias with one host and one port; two on the same port a
     bad.filter((text) => !refusedWith(2, () => readService(text))),
     [],
   );
-  t.same(portsOf([{ name: 'db', port: 5432 }], [8080]), [3128, 5432, 8080]);
-  t.ok(
-    refusedWith(2, () => portsOf([{ name: 'db', port: 5432 }], [5432])),
-    'service and host port',
-  );
-  t.ok(
-    refusedWith(2, () => portsOf([], [3128])),
-    'the port of the proxy itself',
-  );
-  t.same(aliasesOf([{ name: 'db', port: 5432 }], [80]), ['db', 'host.sallyport']);
+});
+
+t.test('a port that is wanted twice is served at an address of its own, and only such a port', async (t) => {
+  const slot = slotAt(0);
+  const service = (name: string, port: number) => ({ name, port });
+  const wired = wiredPorts('both', [443, 8443], 3128);
+  const one = planDoors(slot, { services: [service('db', 5432)], hostPorts: [8080] }, wired);
+  t.same(one, {
+    ports: [3128, 5432, 8080, 443, 80, 8443, 53],
+    services: [],
+    hosts: [{ address: '10.219.0.1', names: ['db', 'host.sallyport'] }],
+    serviceAt: [],
+  });
+  const services = [
+    service('orders', 5432),
+    service('users', 5432),
+    service('web', 443),
+    service('old', 3128),
+    service('third', 5432),
+    service('cache', 6379),
+  ];
+  const many = planDoors(slot, { services, hostPorts: [8443, 9000] }, wired);
+  t.same(many, {
+    ports: [3128, 5432, 6379, 443, 80, 8443, 53],
+    services: [
+      { address: '10.219.0.3', ports: [5432, 443, 3128, 8443, 9000] },
+      { address: '10.219.0.4', ports: [5432] },
+    ],
+    hosts: [
+      { address: '10.219.0.1', names: ['orders', 'cache'] },
+      { address: '10.219.0.3', names: ['users', 'web', 'old', 'host.sallyport'] },
+      { address: '10.219.0.4', names: ['third'] },
+    ],
+    serviceAt: [
+      { name: 'users', address: '10.219.0.3' },
+      { name: 'web', address: '10.219.0.3' },
+      { name: 'old', address: '10.219.0.3' },
+      { name: 'third', address: '10.219.0.4' },
+      { name: 'host-8443', address: '10.219.0.3' },
+      { name: 'host-9000', address: '10.219.0.3' },
+    ],
+  });
+  const crowd = (count: number) => ({
+    services: Array.from({ length: count }, (_, i) => service(`db${i}`, 5432)),
+    hostPorts: [],
+  });
+  t.equal(planDoors(slot, crowd(13), wired).services.length, 12);
+  t.ok(refusedWith(2, () => planDoors(slot, crowd(14), wired)));
+  t.same(aliasesOf({ services: [service('db', 5432)], hostPorts: [80] }), ['db', 'host.sallyport']);
+  t.ok(refusedWith(2, () => aliasesOf({ services: [], hostPorts: [80, 80] })));
 });
 
 t.test('the environment is built from nothing: only what was asked for by name comes in', async (t) => {
@@ -211,19 +252,12 @@ t.test('the environment is built from nothing: only what was asked for by name c
 });
 
 t.test('the wiring says which ports lead out and whether variables tell of them', async (t) => {
-  t.same(wiredPorts('env', [443, 8443], [3128]), { transparent: [], dns: [] });
-  t.same(wiredPorts('both', [443, 8443, 53, 5432], [3128, 5432]), {
+  t.same(wiredPorts('env', [443, 8443], 3128), { transparent: [], dns: [] });
+  t.same(wiredPorts('both', [443, 8443, 53, 3128], 3128), {
     transparent: [443, 80, 8443],
     dns: [53],
   });
-  t.same(wiredPorts('transparent', [], [3128]), { transparent: [443, 80], dns: [53] });
-  for (const port of [443, 53]) {
-    t.ok(
-      refusedWith(2, () => wiredPorts('both', [443], [3128, port])),
-      `a service has ${port}`,
-    );
-    t.same(wiredPorts('env', [443], [3128, port]).dns, []);
-  }
+  t.same(wiredPorts('transparent', [], 3128), { transparent: [443, 80], dns: [53] });
   t.ok(refusedWith(2, () => readWiring('none')));
   const spec = { id: 'r1', proxy: { address: '10.219.0.1', port: 3128 }, direct: [], wanted: [], caller: {} };
   const names = [...sandboxEnvironment({ ...spec, wiring: 'transparent' }).keys()];
@@ -256,13 +290,17 @@ t.test('proxy variables come in both cases, with the switches of Node and the JV
   );
 });
 
-t.test('slots are distinct /30s inside the pool, and the lateral probe aims at another one', async (t) => {
+t.test('slots are distinct /28s inside the pool, and the lateral probe aims at another one', async (t) => {
   t.equal(pool, '10.219.0.0/16');
-  t.match(slotAt(0), { proxy: '10.219.0.1', sandbox: '10.219.0.2', prefixLength: 30 });
-  t.match(slotAt(16_383), { proxy: '10.219.255.253', sandbox: '10.219.255.254' });
-  const all = Array.from({ length: 16_384 }, (_, n) => slotAt(n).sandbox);
-  t.equal(new Set(all).size, 16_384);
-  for (const number of [0, 1, 8192, 16_383]) {
+  t.match(slotAt(0), { proxy: '10.219.0.1', sandbox: '10.219.0.2', prefixLength: 28 });
+  t.match(slotAt(4095), { proxy: '10.219.255.241', sandbox: '10.219.255.242' });
+  const all = Array.from({ length: 4096 }, (_, n) => slotAt(n)).flatMap((slot) => [
+    slot.proxy,
+    slot.sandbox,
+    ...slot.services,
+  ]);
+  t.equal(new Set(all).size, 14 * 4096);
+  for (const number of [0, 1, 2048, 4095]) {
     const slot = slotAt(number);
     const { next, far } = neighboursOf(slot);
     t.equal(new Set([slot, next, far].map(({ sandbox }) => sandbox)).size, 3);

@@ -16,7 +16,11 @@ export interface Origin {
 }
 
 /** Accepts, keeps what it gets, and says nothing of itself; `onClient` may. */
-export async function startOrigin(t: Test, onClient: (socket: Socket) => void = () => {}): Promise<Origin> {
+export async function startOrigin(
+  t: Test,
+  onClient: (socket: Socket) => void = () => {},
+  { address = '127.0.0.1', port = 0 } = {},
+): Promise<Origin> {
   const sockets: Socket[] = [];
   const chunks: Buffer[] = [];
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
@@ -26,7 +30,7 @@ export async function startOrigin(t: Test, onClient: (socket: Socket) => void = 
     onClient(socket);
     server.emit('counted');
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(port, address);
   await once(server, 'listening');
   t.teardown(() => {
     for (const socket of sockets) socket.destroy();

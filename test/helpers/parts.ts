@@ -60,5 +60,6 @@ export function createTestParts(t: Test): TestParts {
     size: 1,
     severAll: (reason) => facts.severed.push(reason),
   };
-  return { facts, audit, auditFile, metrics, store, table, isDraining: () => facts.isDraining };
+  const unserved = (): readonly string[] => ['port 1'];
+  return { facts, audit, auditFile, metrics, store, unserved, table, isDraining: () => facts.isDraining };
 }

@@ -220,7 +220,7 @@ t.test('the life of a run', { skip: needs(t, worldNeeds) }, async (t) => {
   );
 
   t.test(
-    'SIGHUP brings a narrowed policy into force in the running proxy; a broken one changes nothing',
+    'SIGHUP brings a narrowed policy into force in the running proxy; a broken one changes nothing, and one that brings ports says that they are not there',
     async () => {
       const file = join(world.dir, 'live.json');
       writeFileSync(file, JSON.stringify(policy));
@@ -240,6 +240,11 @@ t.test('the life of a run', { skip: needs(t, worldNeeds) }, async (t) => {
       run.child.kill('SIGHUP');
       await run.line('is in force');
       await run.line('403 000');
+      const allow = [{ id: 'allow/late', host: 'late.test', ports: [9443], reason: 'came later' }];
+      const services = [{ id: 'service/late', name: 'late', host: 'late.test', port: 6379, reason: 'too' }];
+      writeFileSync(file, JSON.stringify({ ...policy, allow, services }));
+      run.child.kill('SIGHUP');
+      await run.line('not served before the next start: service `late` on port 6379, port 9443');
       run.child.kill('SIGTERM');
       await run.ended;
     },

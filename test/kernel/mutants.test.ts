@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { makeNetns } from '../helpers/netns.ts';
 import { needs } from '../helpers/needs.ts';
-import { equivalents } from './mutants/equivalent.ts';
+import { equivalents, serviceEquivalents } from './mutants/equivalent.ts';
 import { gateNeeds } from './world.ts';
 
 interface Verdict {
@@ -19,7 +19,7 @@ const child = join(import.meta.dirname, 'mutants/mutants.child.ts');
 t.setTimeout(600_000);
 
 t.test('no mutant of the fence survives the launch gate', { skip: needs(t, gateNeeds) }, async (t) => {
-  const runs = Array.from({ length: shares }, async (_, share) => await tryShare(t, share));
+  const runs = Array.from({ length: shares }, async (_, share) => await tryShare(t, share, shares));
   const verdicts = (await Promise.all(runs)).flat();
   const [planned, mutants] = [
     verdicts.filter(({ total }) => total !== undefined),
@@ -41,10 +41,29 @@ t.test('no mutant of the fence survives the launch gate', { skip: needs(t, gateN
     t.equal(unnoticed.filter((name) => pattern.test(name)).length, count, `${pattern.source}: ${because}`);
 });
 
-async function tryShare(t: Parameters<typeof makeNetns>[0], share: number): Promise<readonly Verdict[]> {
+t.test(
+  'nor does one of the rules for an address that services have to themselves',
+  { skip: needs(t, gateNeeds) },
+  async (t) => {
+    const [planned, ...mutants] = await tryShare(t, 0, 1, 'services');
+    t.same(planned?.failed, [], 'the fence as planned passes');
+    t.equal(mutants.length, planned?.total);
+    t.ok(mutants.length > 40, String(mutants.length));
+    const surviving = mutants.filter(({ failed }) => failed.length === 0).map(({ name }) => name);
+    t.same(surviving.toSorted(), serviceEquivalents);
+  },
+);
+
+/** Of `of` shares; `what` is as mutants.child.ts has it. */
+async function tryShare(
+  t: Parameters<typeof makeNetns>[0],
+  share: number,
+  of: number,
+  what = '',
+): Promise<readonly Verdict[]> {
   const host = await makeNetns(t, 'mutants');
   const id = `m${host.name.slice(-6)}${share}`;
-  const out = await host.must([process.execPath, child, id, String(share), String(shares)], {
+  const out = await host.must([process.execPath, child, id, String(share), String(of), what], {
     timeoutMs: 570_000,
   });
   return out

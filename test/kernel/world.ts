@@ -112,8 +112,8 @@ export const policy = {
   ],
 };
 
-/** Builds it all, and takes it away in the teardown of `t`. */
-export async function makeWorld(t: Tearable): Promise<World> {
+/** Builds it all, and takes it away in the teardown of `t`. `opaque` are ports on which the outside serves something that is no TLS. */
+export async function makeWorld(t: Tearable, opaque: readonly number[] = [5432, 5433]): Promise<World> {
   const dir = mkdtempSync(join(tmpdir(), 'sallyport-kernel-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   chmodSync(dir, 0o711);
@@ -130,7 +130,8 @@ export async function makeWorld(t: Tearable): Promise<World> {
   await wire(host, outside);
   const ca = join(workspace, 'ca.pem');
   await makeCertificate(dir, ca);
-  const origin = outside.start([process.execPath, '-e', originCode, ca, join(dir, 'key.pem')]);
+  const files = [ca, join(dir, 'key.pem')];
+  const origin = outside.start([process.execPath, '-e', originCode, ...files, ...opaque.map(String)]);
   await origin.line((line) => line === 'listening');
   const hosts = [...names.map((name) => `${address} ${name}\n`), '10.98.0.2 private.test\n'];
   writeFileSync(join(dir, 'hosts'), hosts.join(''));
@@ -184,16 +185,16 @@ async function wire(host: Netns, outside: Netns): Promise<void> {
   await host.must(['sysctl', '-qw', 'net.ipv4.ip_forward=1']);
 }
 
-/** TLS on 443, and on 5432 and 5433 something that is no TLS, for services. Ends with its stdin: a test that was killed leaves none behind. */
+/** TLS on 443, and on the other ports something that is no TLS, for services. Ends with its stdin: a test that was killed leaves none behind. */
 const originCode = `
 process.stdin.resume().on('close', () => process.exit())
-const fs = require('node:fs'), [, cert, key] = process.argv
+const fs = require('node:fs'), [, cert, key, ...ports] = process.argv
 const tls = require('node:tls').createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, s => {
   s.on('error', () => {}); s.once('data', () => s.end('HTTP/1.1 200 OK\\r\\ncontent-length: 6\\r\\nconnection: close\\r\\n\\r\\norigin'))
 })
 tls.on('tlsClientError', () => {})
 const opaque = port => new Promise(done => require('node:net').createServer(s => { s.on('error', () => {}); s.write('service\\n'); s.pipe(s) }).listen(port, '0.0.0.0', done))
-tls.listen(443, '0.0.0.0', () => Promise.all([5432, 5433].map(opaque)).then(() => console.log('listening')))
+tls.listen(443, '0.0.0.0', () => Promise.all(ports.map(opaque)).then(() => console.log('listening')))
 `;
 
 async function makeCertificate(dir: string, file: string): Promise<void> {

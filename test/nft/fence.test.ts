@@ -11,6 +11,7 @@ import {
   type Sandbox,
   type Transaction,
 } from '../../nft/index.ts';
+import { describeRule } from '../../nft/describe.ts';
 
 const sandbox: Sandbox = {
   name: 'r0a1b2c',
@@ -120,6 +121,34 @@ t.test('the classes stand in the order of the rules, and each has a sentence', a
   t.ok(dropClasses.every(({ sentence }) => sentence.length > 20));
 });
 
+t.test('a service address is open on its own ports and in no other rule', async (t) => {
+  const services = [{ address: '10.219.0.3', ports: [5432, 6379] }];
+  const rules = rulesOf(planFence({ ...spec, sandboxes: [{ ...sandbox, services }] }));
+  const added = rules.filter((rule) => JSON.stringify(rule).includes('10.219.0.3'));
+  t.same(
+    added.map(({ chain, expr }) => [chain, describeRule(expr)]),
+    [
+      ['from_r0a1b2c', 'ip saddr 10.219.0.2 ip daddr 10.219.0.3 tcp dport { 5432, 6379 } notrack accept'],
+      ['input', 'iifname sp-r0a1b2c ip saddr 10.219.0.2 ip daddr 10.219.0.3 tcp dport { 5432, 6379 } accept'],
+      [
+        'postrouting',
+        'oifname sp-r0a1b2c ip saddr 10.219.0.3 ip daddr 10.219.0.2 tcp sport { 5432, 6379 } tcp flags & (syn|ack) != syn accept',
+      ],
+    ],
+  );
+  const left = rules.filter((rule) => !added.includes(rule));
+  t.same(left, rulesOf(planFence(spec)), 'the rest is as without it');
+  const framed = rulesOf(planFence({ ...spec, sandboxes: [{ ...sandbox, services, frames: true }] }));
+  t.same(
+    framed
+      .filter(({ chain }) => chain === 'frames_r0a1b2c')
+      .map(({ expr }) => describeRule(expr))
+      .filter((rule) => rule.includes('10.219.0.3')),
+    ['arp saddr ip 10.219.0.2 arp daddr ip 10.219.0.3 accept'],
+    'where frames are judged, the sandbox may ask for it',
+  );
+});
+
 t.test('a plan does not depend on the order of ports, and its input is not changed', async (t) => {
   const ports = Object.freeze([5432, 22, 3128]);
   const plan = planFence({ ...spec, sandboxes: [{ ...sandbox, ports }] });
@@ -188,6 +217,24 @@ const refusals: readonly [title: string, value: unknown, message: RegExp][] = [
   ['a port twice', of({ ports: [22, 22] }), /given twice/],
   ['no UDP port where some are to be', of({ datagrams: [] }), /datagrams: holds no port/],
   ['a UDP port as text', of({ datagrams: ['53'] }), /datagrams: `53` is not a port number/],
+  ['services that are no list', of({ services: {} }), /services: is not a list/],
+  ['a service without a port', of({ services: [{ address: '10.219.0.3', ports: [] }] }), /holds no port/],
+  [
+    'a service on no address',
+    of({ services: [{ address: '0.0.0.0', ports: [1] }] }),
+    /services\[0\]\.address/,
+  ],
+  ['a service with a host', of({ services: [{ host: 'x', ports: [1] }] }), /unknown key `host`/],
+  [
+    "a service at the proxy's address",
+    of({ services: [{ address: sandbox.proxy, ports: [5432] }] }),
+    /services: `10\.219\.0\.1` is given twice/,
+  ],
+  [
+    'two services at one address',
+    of({ services: [5432, 5433].map((port) => ({ address: '10.219.0.3', ports: [port] })) }),
+    /services: `10\.219\.0\.3` is given twice/,
+  ],
   [
     'a pool that is everything',
     { ...spec, pool: '0.0.0.0/0' },

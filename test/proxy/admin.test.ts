@@ -151,7 +151,10 @@ t.test('behind a fence the proxy is ready only once the fence was reported to ho
 
 t.test('reload says whether the policy was taken', async (t) => {
   const { parts, client } = await rig(t);
-  t.match(await client.post('/reload'), { status: 200, body: { status: 'ok', policy: digest } });
+  t.match(await client.post('/reload'), {
+    status: 200,
+    body: { status: 'ok', policy: digest, unserved: ['port 1'] },
+  });
   parts.facts.policy = { ...parts.facts.policy, lastAttempt: 'failed', lastError: 'bad rule' };
   t.match(await client.post('/reload'), { status: 422, body: { status: 'failed', error: 'bad rule' } });
   t.equal(parts.facts.reloads, 2);

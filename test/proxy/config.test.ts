@@ -95,6 +95,31 @@ t.test('a host port is a service of this machine, and needs an address to be ser
   t.end();
 });
 
+t.test('a service may have an address of its own, which is read alike from every source', (t) => {
+  const places = [
+    { name: 'orders-db', address: '127.0.0.2' },
+    { name: 'users-db', address: '::1' },
+  ];
+  const spelled = ['orders-db=127.0.0.2', 'users-db=0:0:0:0:0:0:0:1'];
+  for (const from of [
+    { flags: { serviceAt: spelled } },
+    { env: { SALLYPORT_SERVICE_AT: spelled.join() } },
+    { file: { serviceAt: spelled } },
+    { file: { serviceAt: places } },
+  ])
+    t.same(loadSettings(given(t, from)).serviceAt, places);
+  const hostPorts = ['5432'];
+  t.same(problems(t, { flags: { hostPorts, serviceAt: ['host-5432=127.0.0.2'] } }), [], 'no other is needed');
+  t.match(problems(t, { flags: { hostPorts, serviceAt: ['db=127.0.0.2'] } }), [
+    /no address to serve them on/,
+  ]);
+  t.match(problems(t, { flags: { serviceAt: ['db=127.0.0.2', 'db=127.0.0.3'] } }), [
+    /`db` is given two addresses/,
+  ]);
+  t.match(problems(t, { flags: { serviceAt: ['db=0.0.0.0'] } }), [/every network/]);
+  t.end();
+});
+
 t.test('a wildcard bind must be asked for by name, in any spelling', (t) => {
   const spellings = ['0.0.0.0:1', '[::]:1', '[0:0:0:0:0:0:0:0]:1', '[::ffff:0.0.0.0]:1', '[::ffff:0:0]:1'];
   t.same(
@@ -147,6 +172,7 @@ t.test('numbers, endpoints, names and users have one spelling', (t) => {
       'a.example:80',
     ],
     serviceListen: ['127.0.0.1:1', 'db', ''],
+    serviceAt: ['127.0.0.1', 'db', 'db=', '=127.0.0.1', 'db=127.0.0.1:1', 'DB=127.0.0.1', 'a.b=127.0.0.1'],
     user: ['0:0', '65534', 'nobody:nogroup', '1:0'],
     run: ['../up', '', 'a b', '-a'],
     principals: ['a', '=10.0.0.0/8', 'a=0.0.0.0/0', 'a=10.0.0.0/8@here', 'a b=10.0.0.0/8'],

@@ -227,6 +227,21 @@ t.test(
 );
 
 t.test(
+  'a port or service that only a reload has allowed is named in the log: no door is opened for it',
+  async (t) => {
+    const { policy, write } = await policyFolder(t, allowA);
+    const places = ['--transparent', '127.0.0.1:0', '--service-listen', '127.0.0.1'];
+    const proxy = await startProxyProcess(t, ['--policy', policy, '--listen', '127.0.0.1:0', ...places]);
+    const service = { name: 'cache', host: 'cache.example.com', port: 6379, reason: 'r' };
+    const allow = [{ host: 'b.example.com', ports: [443, 8443], reason: 'holds "ports":[7]' }];
+    await write(JSON.stringify({ allow, services: [service] }));
+    t.match(await proxy.logged('the policy allows what no port is open for'), {
+      unserved: ['service `cache` on port 6379', 'port 443', 'port 8443'],
+    });
+  },
+);
+
+t.test(
   'one digest: what `policy show` prints is in force and stands in each decision (row 71)',
   async (t) => {
     const { policy, hosts } = await policyFolder(t, allowA, hostsA);

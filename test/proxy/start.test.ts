@@ -102,6 +102,36 @@ t.test(
   },
 );
 
+t.test(
+  'two services on one port are each at an address of their own; without one nothing starts',
+  async (t) => {
+    const greet = (socket: Socket): void => void socket.end(`at ${socket.localAddress}`);
+    const { port } = await startOrigin(t, greet, { address: '127.0.0.5' });
+    await startOrigin(t, greet, { address: '127.0.0.6', port });
+    const services = ['127.0.0.5', '127.0.0.6'].map((at, i) => parseServiceFlag(`db${i}=${at}:${port}`));
+    const serviceListen = '127.0.0.2';
+    const at = (address: string) => ({ services, serviceListen, serviceAt: [{ name: 'db1', address }] });
+    const clash = { services, serviceListen };
+    await t.rejects(start(t, {}, clash), {
+      message: `services \`db0\` and \`db1\` are both to be at \`127.0.0.2:${port}\`\nhelp: give one of them an address of its own: --service-at db1=ADDR`,
+    });
+    const stranger = { name: 'db2', address: '127.0.0.3' };
+    await t.rejects(start(t, {}, { ...clash, serviceAt: [stranger] }), /there is no service `db2`/u);
+    const { proxy } = await start(t, {}, at('127.0.0.3'));
+    t.match(proxy.listening.slice(1), [
+      { name: 'db0', address: '127.0.0.2', port },
+      { name: 'db1', address: '127.0.0.3', port },
+    ]);
+    const said = async (host: string): Promise<string> => {
+      const socket = connect({ host, port });
+      const chunks: Buffer[] = [];
+      for await (const chunk of socket) chunks.push(chunk as Buffer);
+      return Buffer.concat(chunks).toString();
+    };
+    t.same([await said('127.0.0.2'), await said('127.0.0.3')], ['at 127.0.0.5', 'at 127.0.0.6']);
+  },
+);
+
 t.test('a server that speaks first, to a client that only listens, gets through', async (t) => {
   const origin = await startOrigin(t, (socket) => void socket.end('220 ready\r\n'));
   const services = [parseServiceFlag(`smtp=127.0.0.1:${origin.port}`)];

@@ -84,3 +84,11 @@ export const equivalents: readonly Equivalent[] = [
     because: 'both drop, and count in the same class',
   },
 ];
+
+/** Of the rules for a service's address, each the second of its chain, for the reasons that hold for the first ones above. */
+export const serviceEquivalents: readonly string[] = [
+  'from 2: swapped with the next',
+  'input 2: iifname missing',
+  'input 2: ipv6 accept in front',
+  'postrouting 2: oifname missing',
+];

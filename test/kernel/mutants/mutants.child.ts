@@ -1,15 +1,15 @@
 // Tries its share of the mutants against the gate's probes and prints a line of JSON for each. Run in a namespace of the test: argv is the
-// run id, the share's number and how many shares there are.
+// run id, the share's number, how many shares there are, and `services` for a fence with an address of their own: then only mutants of its rules.
 import { makeRig } from './rig.ts';
 import { mutantsOf } from './mutate.ts';
 
-const [id = '', share = '0', shares = '1', only = ''] = process.argv.slice(2);
-const rig = await makeRig(id);
+const [id = '', share = '0', shares = '1', what = ''] = process.argv.slice(2);
+const rig = await makeRig(id, what === 'services');
 try {
-  const all = mutantsOf(rig.plan, rig.table);
-  const own = all
-    .filter((_, i) => i % Number(shares) === Number(share))
-    .filter(({ name }) => name.includes(only));
+  const all = mutantsOf(rig.plan, rig.table).filter(
+    ({ name }) => what !== 'services' || rig.serviceRules.some((rule) => name.startsWith(`${rule}: `)),
+  );
+  const own = all.filter((_, i) => i % Number(shares) === Number(share));
   rig.load(rig.plan.nftables);
   console.log(JSON.stringify({ name: 'the fence as planned', failed: await failures(), total: all.length }));
   for (const { name, commands, after } of own) {

@@ -20,6 +20,8 @@ import { planFence, type FenceSpec, type Transaction } from '../../../nft/index.
 export interface Rig {
   readonly table: string;
   readonly plan: Transaction;
+  /** `CHAIN POSITION`, counted from 1, of each rule about the address for services. */
+  readonly serviceRules: readonly string[];
   /** Loads these commands as they are, then one in nft's own language. Throws when the kernel does not take them. */
   load(commands: readonly object[], after?: string): void;
   /** What every probe that is about packets says now; a hasty one ends with the first round that shows a fault. Rejects when the counters of the fence cannot be read. */
@@ -35,36 +37,38 @@ const refusal = (id: string): string =>
 const isSuspect = ({ probe, ahead, past, rose }: Sighting): boolean =>
   ahead < probe.packet.ports.length || (probe.meets === null ? past < ahead : past > 0 || rose < ahead);
 
-/** `id` is a run id that nobody else has. */
-export async function makeRig(id: string): Promise<Rig> {
+/** `id` is a run id that nobody else has; `hasServices` adds an address for services. */
+export async function makeRig(id: string, hasServices = false): Promise<Rig> {
   const resources = createResources();
   const names = namesOf(id);
-  const slot = slotAt(5000);
+  const slot = slotAt(1000);
   const ports = [3128, 5432];
+  const services = hasServices ? [{ address: slot.services[0] ?? '', ports: [5432, 6379] }] : [];
   const directory = mkdtempSync(join(tmpdir(), 'sallyport-rig-'));
   await resources.add({ name: 'files', release: () => rmSync(directory, { recursive: true, force: true }) });
   await resources.add(await createNetns(names));
-  await resources.add(await createLink(names, slot));
+  await resources.add(
+    await createLink(
+      names,
+      slot,
+      services.map(({ address }) => address),
+    ),
+  );
   await resources.add(await raiseLink(names));
-  const sandbox = {
-    name: id,
-    interface: names.link,
-    address: slot.sandbox,
-    proxy: slot.proxy,
-    ports,
-    frames: true,
-  };
+  const ends = { interface: names.link, address: slot.sandbox, proxy: slot.proxy };
+  const sandbox = { name: id, ...ends, ports, frames: true, ...(hasServices && { services }) };
   const spec: FenceSpec = { table: names.table, pool, sandboxes: [sandbox] };
   const prober = await startProber(names);
   await resources.add(prober);
   const listener = await openListener(slot.proxy);
   await resources.add(listener);
-  const place = { names, slot, ports, directory };
+  const place = { names, slot, ports, services, directory };
   const rounds = await openRounds({ place, prober, hasSix: true, listener: listener.port, patienceMs: 1000 });
   await resources.add(rounds);
   return {
     table: names.table,
     plan: planFence(spec),
+    serviceRules: [`from_${id} 2`, 'input 2', 'postrouting 2'],
     load(commands, after) {
       const file = join(directory, 'rules');
       writeFileSync(file, JSON.stringify({ nftables: commands }));

@@ -34,6 +34,21 @@ async function whole(proxy: TestProxy, bytes: string | Buffer): Promise<string> 
   return answer.toString('latin1');
 }
 
+t.test('a drain closes a kept-alive client that asks for nothing, at once and without a word', async (t) => {
+  const origin = await startHttpOrigin(t, (_, response) => response.end('hello'));
+  const proxy = await startTestProxy(t, { policy, origin: origin.port, settings });
+  const idle = await dialProxy(proxy.port);
+  idle.write(head('http://plain.test/'));
+  let answer = '';
+  while (!answer.endsWith('hello')) answer += String(await nextChunk(idle));
+  while (proxy.deps.waiting.open === 0) await new Promise((turn) => setImmediate(turn));
+  proxy.drain();
+  proxy.deps.table.severWhere(({ state }) => state === 'head', 'draining');
+  t.equal(String(await readBytes(idle, Infinity)), '', 'no answer to what was never asked');
+  await proxy.deps.table.idle();
+  t.same([origin.seen.length, proxy.closes.length], [1, 1], 'what was not asked has no line');
+});
+
 t.test(
   'an allowed request reaches the origin with a head built anew, and the answer comes back',
   async (t) => {

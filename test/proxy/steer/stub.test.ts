@@ -134,6 +134,26 @@ function shown({ rcode, addresses }: DnsSeen): string {
   return [codes.get(rcode) ?? String(rcode), ...addresses].join(' ');
 }
 
+t.test('an alias leads to the address of its service, wherever the stub is', async (t) => {
+  const at = { name: 'db', address: '127.0.0.9' };
+  const cases: readonly (readonly [what: string, Partial<ProxySettings>, name: string, answer: string])[] = [
+    ['its own', { serviceAt: [at] }, 'DB', 'noerror 127.0.0.9'],
+    ['its own, and no other is there', { serviceAt: [at], serviceListen: null }, 'db', 'noerror 127.0.0.9'],
+    ['that of all', { serviceListen: '127.0.0.8' }, 'db', 'noerror 127.0.0.8'],
+    ['none', { serviceListen: null }, 'db', 'nxdomain'],
+    ['every one: the one that is asked', { serviceListen: '0.0.0.0' }, 'db', 'noerror 127.0.0.1'],
+    ['of the other family', { serviceAt: [{ ...at, address: '::1' }] }, 'db', 'noerror'],
+    ['a deny rule covers it', { serviceAt: [{ ...at, name: 'shut' }] }, 'shut', 'nxdomain'],
+    ['no host port', {}, 'host.sallyport', 'nxdomain'],
+    ['a host port that the policy has not', { hostPorts: [1] }, 'host.sallyport', 'nxdomain'],
+  ];
+  for (const [what, settings, name, answer] of cases) {
+    const { port } = await startStub(t, settings);
+    const [seen] = await askUdp(port, [buildQuery({ name })]);
+    t.equal(seen && shown(seen), answer, what);
+  }
+});
+
 t.test('each question has its answer from the table, the same over UDP and TCP', async (t) => {
   const { port } = await startStub(t);
   for (const [what, shape, answer] of rows) {
