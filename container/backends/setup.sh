@@ -36,10 +36,11 @@ for name in bin sbin lib lib32 lib64 libx32; do
 done
 if [ -d /nix/store ]; then read_only /nix/store nix/store; else rmdir nix/store nix; fi
 
-# /etc: our own files, then a literal list of the host's that programs need and that hold nothing secret.
+# /etc: our own files, then a literal list of the host's that programs need and that hold nothing secret. Java's are under its version.
 cp "$files/passwd" "$files/group" "$files/hosts" "$files/resolv.conf" "$files/nsswitch.conf" etc/
 for name in alternatives ld.so.cache ld.so.conf ld.so.conf.d localtime magic mime.types \
-  pki/ca-trust/extracted pki/tls/certs protocols services ssl/certs ssl/openssl.cnf; do
+  pki/ca-trust/extracted pki/tls/certs protocols services ssl/certs ssl/openssl.cnf \
+  $(cd /etc && echo java-*-openjdk); do
   [ -e "/etc/$name" ] || continue
   mkdir -p "etc/$(dirname "$name")"
   if [ -d "/etc/$name" ]; then
