@@ -11,6 +11,7 @@ import {
   type GateRecord,
   type Place,
 } from './gate/index.ts';
+import type { WiredPorts } from './wiring.ts';
 import type { ProxyPart } from './proxy-part.ts';
 
 /** A boundary that stands, with what is in force in it. */
@@ -56,6 +57,7 @@ export async function recordGate(task: GateTask): Promise<GateRecord> {
 export interface BoundaryNote {
   readonly slot: number;
   readonly ports: readonly number[];
+  readonly wired: WiredPorts;
   readonly audit: string;
 }
 
@@ -78,7 +80,14 @@ function isNote(value: unknown): value is BoundaryNote {
   if (typeof value !== 'object' || value === null) return false;
   if (!('slot' in value && Number.isInteger(value.slot))) return false;
   if (!('audit' in value && typeof value.audit === 'string')) return false;
-  return 'ports' in value && Array.isArray(value.ports) && value.ports.every(Number.isInteger);
+  if (!('ports' in value && isPorts(value.ports))) return false;
+  const wired = 'wired' in value ? value.wired : undefined;
+  if (typeof wired !== 'object' || wired === null) return false;
+  return 'dns' in wired && isPorts(wired.dns) && 'transparent' in wired && isPorts(wired.transparent);
+}
+
+function isPorts(value: unknown): boolean {
+  return Array.isArray(value) && value.every(Number.isInteger);
 }
 
 function noteFile(directory: string): string {

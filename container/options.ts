@@ -31,6 +31,8 @@ export interface RunFlags {
   readonly audit?: string;
   readonly envOnly?: boolean;
   readonly wiring?: string;
+  /** False with `--no-hints`. */
+  readonly hints?: boolean;
 }
 
 /** Who calls: the caller's environment and user. */
@@ -56,6 +58,7 @@ export interface RunOptions {
   readonly isJson: boolean;
   readonly isEnvOnly: boolean;
   readonly wiring: Wiring;
+  readonly hints: boolean;
   readonly command: readonly [string, ...string[]];
 }
 
@@ -100,6 +103,7 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
     isJson: flags.json ?? false,
     isEnvOnly: flags.envOnly ?? false,
     wiring,
+    hints: flags.hints ?? true,
     command: [program, ...args],
   };
 }

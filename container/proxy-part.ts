@@ -30,6 +30,7 @@ export interface ProxyConfig {
   readonly metrics: string | null;
   readonly admin: string;
   readonly run: string;
+  readonly hints: boolean;
   readonly user: string | null;
   readonly enforcement: 'fence' | 'env';
 }

@@ -56,6 +56,10 @@ export function runCommand(caller: Caller): Command {
       'how the command finds the proxy: by variables, by DNS and TLS ports that lead to it, or both (default: both)',
     )
     .option(
+      '--no-hints',
+      'tell a refused client the reason only: no hint, no similar name, no rule, no way to ask for more',
+    )
+    .option(
       '--json',
       'print one JSON object about the run as the last line of stderr, and no other line of ours',
     )

@@ -87,11 +87,12 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     address: slot.proxy,
     port: proxyPort,
     allowed: facts.allowed,
+    wired,
     tunnels: async () => (await proxy.admin.get('/tunnels')).body,
   };
   const { audit: auditFile } = options;
-  await leaveNote(directory, { slot: slot.number, ports, audit: auditFile });
-  const place = { names, slot, ports, directory };
+  await leaveNote(directory, { slot: slot.number, ports, wired, audit: auditFile });
+  const place = { names, slot, ports, datagrams: wired.dns, directory };
   const task = { place, doorway, fence, admin: proxy.admin, policy: policy.digest, audit: auditFile };
   const [gate, note] = await Promise.all([
     recordGate({ ...task, occasion: 'launch' }),

@@ -84,8 +84,9 @@ function read(counters: ReadonlyMap<string, number>, marked: readonly Marked[]):
 
 /** Takes away what a gate that was killed has left in the host's namespace. No error when there is nothing. */
 export async function clearGate(names: RunNames): Promise<void> {
-  const { table, near } = gateNames(names);
+  const { table, questions, near } = gateNames(names);
   await dropTable('inet', table);
+  await dropTable('inet', questions);
   await dropTable('netdev', table).catch(() => undefined);
   await tool('ip', ['link', 'del', near]).catch(() => undefined);
 }
@@ -144,21 +145,30 @@ function ownConnection({ packet }: Probe, link: string): readonly Words[] {
 }
 
 /** Whatever is not the proxy's business and was not dropped by the fence: counted, and dropped here. */
-function guard({ names: { link }, slot, ports }: Place): readonly ChainRule[] {
-  const tcp = isEqual(meta('l4proto'), protocols.tcp);
-  const to = [isEqual(field('ip', 'saddr'), slot.sandbox), isEqual(field('ip', 'daddr'), slot.proxy), tcp];
-  const back = [isEqual(field('ip', 'saddr'), slot.proxy), isEqual(field('ip', 'daddr'), slot.sandbox), tcp];
-  const own = { set: [...ports] };
+function guard({ names: { link }, slot, ports, datagrams }: Place): readonly ChainRule[] {
   const stray = [count('strays'), drop];
   const [arrives, leaves] = [isEqual(meta('iifname'), link), isEqual(meta('oifname'), link)];
+  const to = [isEqual(field('ip', 'saddr'), slot.sandbox), isEqual(field('ip', 'daddr'), slot.proxy)];
+  const back = [isEqual(field('ip', 'saddr'), slot.proxy), isEqual(field('ip', 'daddr'), slot.sandbox)];
+  const business: readonly (readonly ['tcp' | 'udp', readonly number[]])[] = [
+    ['tcp', ports],
+    ['udp', datagrams],
+  ];
+  const own = (chain: string, ends: readonly Words[], port: 'sport' | 'dport'): readonly ChainRule[] =>
+    business
+      .filter(([, set]) => set.length > 0)
+      .map(([protocol, set]) => {
+        const isIt = isEqual(meta('l4proto'), protocols[protocol]);
+        return [chain, ...ends, isIt, isEqual(field(protocol, port), { set: [...set] }), accept];
+      });
   return [
-    ['behind_prerouting', arrives, ...to, isEqual(field('tcp', 'dport'), own), accept],
+    ...own('behind_prerouting', [arrives, ...to], 'dport'),
     ['behind_prerouting', arrives, ...stray],
-    ['behind_input', arrives, ...to, isEqual(field('tcp', 'dport'), own), accept],
+    ...own('behind_input', [arrives, ...to], 'dport'),
     ['behind_input', arrives, ...stray],
     ['behind_forward', arrives, ...stray],
     ['behind_forward', leaves, ...stray],
-    ['behind_postrouting', leaves, ...back, isEqual(field('tcp', 'sport'), own), accept],
+    ...own('behind_postrouting', [leaves, ...back], 'sport'),
     ['behind_postrouting', leaves, ...stray],
   ];
 }

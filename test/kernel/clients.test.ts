@@ -227,14 +227,16 @@ function readAudit(file: string): readonly string[] {
   return readFileSync(file, 'utf8').trim().split('\n').map(lineOf);
 }
 
+interface Line {
+  readonly event: string;
+  readonly mode?: string;
+  readonly host: string;
+  readonly port?: number;
+  readonly verdict: string;
+  readonly reason: string | null;
+}
+
 function lineOf(line: string): string {
-  const {
-    event,
-    mode = '',
-    host,
-    port,
-    verdict,
-    reason,
-  } = JSON.parse(line) as Readonly<Record<string, unknown>>;
-  return `${String(event)} ${String(mode)} ${String(host)}:${String(port ?? 443)} ${String(verdict)} ${String(reason)}`;
+  const { event, mode = '', host, port = 443, verdict, reason } = JSON.parse(line) as Line;
+  return `${event} ${mode} ${host}:${port} ${verdict} ${reason}`;
 }

@@ -17,6 +17,7 @@ import { planFence, type FenceSpec, type Transaction } from '../../../nft/index.
 
 /** A boundary whose rules can be changed at will. */
 export interface Rig {
+  readonly id: string;
   readonly table: string;
   readonly plan: Transaction;
   /** Loads these commands as they are, then one in nft's own language. Throws when the kernel does not take them. */
@@ -34,27 +35,35 @@ const refusal = (id: string): string =>
 const isSuspect = ({ probe, ahead, past, rose }: Sighting): boolean =>
   ahead < probe.packet.ports.length || (probe.meets === null ? past < ahead : past > 0 || rose < ahead);
 
-/** `id` is a run id that nobody else has. */
-export async function makeRig(id: string): Promise<Rig> {
+/** `id` is a run id that nobody else has; with `datagrams` the sandbox may send UDP to these ports of the proxy. */
+export async function makeRig(id: string, datagrams: readonly number[] = []): Promise<Rig> {
   const resources = createResources();
   const names = namesOf(id);
   const slot = slotAt(5000);
-  const ports = [3128, 5432];
+  const ports = [3128, 5432, ...datagrams];
   const directory = mkdtempSync(join(tmpdir(), 'sallyport-rig-'));
   await resources.add({ name: 'files', release: () => rmSync(directory, { recursive: true, force: true }) });
   await resources.add(await createNetns(names));
   await resources.add(await createLink(names, slot));
   await resources.add(await raiseLink(names));
-  const sandbox = { name: id, interface: names.link, address: slot.sandbox, proxy: slot.proxy, ports };
+  const sandbox = {
+    name: id,
+    interface: names.link,
+    address: slot.sandbox,
+    proxy: slot.proxy,
+    ports,
+    ...(datagrams.length > 0 && { datagrams }),
+  };
   const spec: FenceSpec = { table: names.table, pool, sandboxes: [sandbox] };
   const prober = await startProber(names);
   await resources.add(prober);
   const listener = await openListener(slot.proxy);
   await resources.add(listener);
-  const place = { names, slot, ports, directory };
+  const place = { names, slot, ports, datagrams, directory };
   const rounds = await openRounds({ place, prober, hasSix: true, listener: listener.port, patienceMs: 1000 });
   await resources.add(rounds);
   return {
+    id,
     table: names.table,
     plan: planFence(spec),
     load(commands, after) {
@@ -75,6 +84,8 @@ export async function makeRig(id: string): Promise<Rig> {
         run: id,
         canary: { host: '', answer: { id: '', outcome: 'replied', reply: refusal(id) } },
         allowed: null,
+        doors: [],
+        heard: null,
         left: { routes: [], isIpv6Off: true },
         isQuiet: true,
       });
