@@ -11,6 +11,7 @@ import { leaveNote, recordGate } from './launch-gate.ts';
 import { aliasesOf, hostsOf, portsOf, proxyPort, type Caller, type RunOptions } from './options.ts';
 import { oldNodeNote } from './node-note.ts';
 import { policyFacts } from './policy-facts.ts';
+import { policyListInside, tellPolicy } from './policy-list.ts';
 import { preflight } from './preflight.ts';
 import { proxyFiles, type ProxyFiles } from './proxy-files.ts';
 import { compilePolicy, type ProxyPart } from './proxy-part.ts';
@@ -76,6 +77,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     wiring: options.wiring,
     caller: context.caller.environment,
   });
+  const told = await tellPolicy(directory, policy, options);
   const auditStart = await auditSize(options.audit);
   const files = await proxyFiles(directory, options, context.caller.uid);
   const { fence, proxy } = await buildBoundary(
@@ -103,7 +105,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   const watch = await keepWatch({ names, fence, proxy }, context);
   await watch.zero(); // packets of the launch gate are not the command's
   refuseBroken(await watch.look());
-  context.onReload(async () => await reload({ options, files, proxy, voice: context.voice }));
+  context.onReload(async () => await reload({ options, directory, files, proxy, voice: context.voice }));
 
   context.stop.throwIfAborted();
   const command = await backend.start({
@@ -111,9 +113,11 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     netnsPath: names.netnsPath,
     directory,
     command: options.command,
-    environment,
+    environment:
+      told === null ? environment : new Map([...environment, ['SALLYPORT_POLICY', policyListInside]]),
     hosts: hostsOf(slot.proxy, aliases),
     resolver: wired.dns.length > 0 ? slot.proxy : null,
+    told,
     workspace,
     uid: agentId,
     gid: agentId,
@@ -174,17 +178,19 @@ async function sweepFirst(paths: StatePaths, voice: Voice): Promise<void> {
 
 interface ReloadSpec {
   readonly options: RunOptions;
+  readonly directory: string;
   readonly files: ProxyFiles;
   readonly proxy: ProxyPart;
   readonly voice: Voice;
 }
 
-async function reload({ options, files, proxy, voice }: ReloadSpec): Promise<void> {
+async function reload({ options, directory, files, proxy, voice }: ReloadSpec): Promise<void> {
   try {
     const policy = await compilePolicy(options.policy);
     await files.writePolicy(policy.text);
     const { status } = await proxy.admin.post('/reload');
     if (status !== 200) throw new Error(`the proxy answered ${status} and keeps the last good one`);
+    await tellPolicy(directory, policy, options);
     voice.tell({ event: 'policy_reloaded', message: `policy ${policy.digest.slice(0, 12)} is in force` });
   } catch (error) {
     voice.tell({

@@ -80,6 +80,7 @@ function dnsProblems({ dnsListen, transparent, workers }: Told): ConfigProblem[]
 }
 
 /** A loopback port of this machine, under a name of its own. */
-function hostService(port: number): RunService {
+/** A loopback port of this machine as a service. */
+export function hostService(port: number): RunService {
   return parseServiceFlag(`host-${port}=127.0.0.1:${port}`);
 }

@@ -1,8 +1,10 @@
 // Clients that know nothing of a proxy, in a sandbox without a single proxy variable: each reaches what is allowed over TLS and over plain
 // HTTP, and is refused the rest, with the reason on record. What DNS alone shows is in steer.test.ts.
+import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { noteOf } from '../../container/node-note.ts';
 import { sandboxPath } from '../../container/environment.ts';
 import { run } from '../helpers/netns.ts';
 import { needs } from '../helpers/needs.ts';
@@ -101,6 +103,8 @@ interface Client {
   readonly script: string;
   /** Its words for a name that is not answered, for a TLS alert, and for 403. */
   readonly refused: readonly [name: string, alert: string, http: string];
+  /** True when it asks nobody for a proxy: with variables alone it has no way out. */
+  readonly isDeaf?: boolean;
 }
 
 const reasonIn403 = '403 port_not_allowed';
@@ -129,6 +133,7 @@ const clients: readonly Client[] = [
   },
   {
     what: "Python's http.client",
+    isDeaf: true,
     script: `python3 -c "$HTTP_CLIENT" "$@"`,
     refused: ['gaierror', 'SSLError', reasonIn403],
   },
@@ -140,11 +145,29 @@ const clients: readonly Client[] = [
   },
 ];
 
+/** What they fetch is no index: that they came as far is in the audit. */
+const tools: readonly (readonly [program: string, (at: string) => string])[] = [
+  ['npm', (at) => `npm view x --fetch-retries 0 --registry https://${at}/`],
+  [
+    'pip3',
+    (at) => `pip3 download --no-deps --retries 0 --cert /workspace/ca.pem --index-url https://${at}/simple x`,
+  ],
+  ['wget', (at) => `wget -qt 1 -O- https://${at}/list.crl`],
+];
+
 const wanted = [...worldNeeds, 'git', 'python3', 'keytool'];
 
 /** As the command in the sandbox will look for it. */
 const isThere = (program: string): boolean =>
   sandboxPath.split(':').some((directory) => existsSync(join(directory, program)));
+
+/** A Node of the system that knows no NODE_USE_ENV_PROXY; the note at the start of a run says so. */
+const isOld = (program: string): boolean =>
+  program === 'node' &&
+  noteOf(
+    spawnSync('/usr/bin/env', ['-i', `PATH=${sandboxPath}`, 'node', '--version'], { encoding: 'utf8' })
+      .stdout,
+  ) !== null;
 
 t.test('without a proxy variable', { skip: needs(t, wanted) }, async (t) => {
   const world = await makeWorld(t);
@@ -159,12 +182,15 @@ t.test('without a proxy variable', { skip: needs(t, wanted) }, async (t) => {
     '-J-Djavax.net.ssl.trustStore=/workspace/trust.p12 -J-Djavax.net.ssl.trustStorePassword=changeit';
   const code = [`TRUST=${trust}`, `FETCHES=${fetches}`, `URLLIB=${urllib}`, `HTTP_CLIENT=${httpClient}`];
   const env = [...told, ...code].flatMap((one) => ['--env', one]);
-  const bare = ['--policy', file, '--workspace', world.workspace, ...env, '--wiring', 'transparent'];
-  const ask = async (name: string, script: string) => {
+  const bare = ['--policy', file, '--workspace', world.workspace, ...env];
+  const ask = async (name: string, script: string, wiring = 'transparent') => {
     // tap puts its own NODE_OPTIONS into whatever a process of Node's starts.
     const lines = ['unset NODE_OPTIONS', 'env | grep -icE "^[a-z]+_proxy=|proxyHost"', script].join('\n');
     const command = ['sh', '-c', lines, 'sh', ...urls];
-    const { stdout, stderr, report } = await world.sallyport([...bare, '--name', world.name(name)], command);
+    const { stdout, stderr, report } = await world.sallyport(
+      [...bare, '--wiring', wiring, '--name', world.name(name)],
+      command,
+    );
     const [variables, ...said] = stdout.trim().split('\n');
     return { variables, said, stderr, report, audit: readAudit(report.audit) };
   };
@@ -188,6 +214,51 @@ t.test('without a proxy variable', { skip: needs(t, wanted) }, async (t) => {
       ]);
     });
   }
+
+  t.test(
+    'with variables alone those that ask for a proxy reach as much, and the others nothing',
+    async (t) => {
+      const there = clients.filter(({ program = 'sh' }) => isThere(program));
+      const scripts = there.map(({ script }, i) => `echo "client ${i}"; ${script}`);
+      const { variables, said, stderr, audit } = await ask('env', scripts.join('\n'), 'env');
+      t.not(variables, '0');
+      for (const [i, { what, program = 'sh', isDeaf = isOld(program) }] of there.entries()) {
+        const from = said.indexOf(`client ${i}`) + 1;
+        const yes = said.slice(from, from + urls.length).filter((one) => one === 'yes').length;
+        t.equal(
+          yes,
+          isDeaf ? 0 : 3,
+          `${what}: ${isDeaf ? 'no way out' : 'as before'}; ${stderr.slice(0, 1000)}`,
+        );
+      }
+      t.ok(audit.includes('decision connect bad.test:443 deny no_rule_matched'));
+      t.notOk(audit.some((line) => line.includes(' transparent ')));
+    },
+  );
+
+  for (const [wiring, mode] of [
+    ['env', 'connect'],
+    ['transparent', 'transparent'],
+  ] as const)
+    t.test(
+      `with --wiring ${wiring} the package managers find their way without a word of ours`,
+      async (t) => {
+        const there = tools.filter(([program]) => isThere(program));
+        // A denied name of its own says in the audit who has asked.
+        const scripts = there.flatMap(([program, script]) => [
+          script('good.test:8443'),
+          script(`${program}.test`),
+        ]);
+        const { stderr, audit } = await ask(`tools${wiring.slice(0, 1)}`, scripts.join('\n'), wiring);
+        const reached = audit.filter((line) => line === `decision ${mode} good.test:8443 allow rule_matched`);
+        t.ok(reached.length >= there.length, `${reached.length}: ${stderr.slice(0, 2000)}`);
+        for (const [program] of there)
+          t.ok(
+            audit.some((line) => line.includes(` ${program}.test:443 deny no_rule_matched`)),
+            program,
+          );
+      },
+    );
 
   t.test('git clones over TLS and over plain HTTP, and nothing else', async (t) => {
     const script = [
@@ -231,12 +302,12 @@ interface Line {
   readonly event: string;
   readonly mode?: string;
   readonly host: string;
-  readonly port?: number;
+  readonly port?: number | null;
   readonly verdict: string;
   readonly reason: string | null;
 }
 
 function lineOf(line: string): string {
-  const { event, mode = '', host, port = 443, verdict, reason } = JSON.parse(line) as Line;
-  return `${event} ${mode} ${host}:${port} ${verdict} ${reason}`;
+  const { event, mode = '', host, port, verdict, reason } = JSON.parse(line) as Line;
+  return `${event} ${mode} ${host}:${port ?? 443} ${verdict} ${reason}`;
 }
