@@ -8,11 +8,9 @@ import type { ProbeRow } from './probes.ts';
 /** The class in which UDP to `port` of this machine is dropped. */
 const classOf = (port: number): DropClass => (port === 53 || port === 853 ? 'dns' : 'host');
 
-/** Beside a port, and one that is often open. */
+/** After a port, and one that is often open. */
 const shutBeside = (datagrams: readonly number[]): readonly number[] =>
-  [...new Set(datagrams.flatMap((port) => [port - 1, port + 1, 22]))].filter(
-    (port) => !datagrams.includes(port),
-  );
+  [...new Set(datagrams.flatMap((port) => [port + 1, 22]))].filter((port) => !datagrams.includes(port));
 
 /** What the sandbox might send there. */
 export function outwardDatagrams({ slot, datagrams }: Place): readonly ProbeRow[] {
@@ -58,7 +56,6 @@ export function outwardDatagrams({ slot, datagrams }: Place): readonly ProbeRow[
         ],
         behind('datagram-source', 'UDP from another source', { from: lent.onLink }),
         behind('datagram-address', 'UDP to another address of this machine', { to: lent.host }),
-        behind('datagram-udplite', "UDP-Lite to the proxy's port", { protocol: 'udplite' }),
         ...shut.map((other) =>
           behind(`datagram-port-${other}`, `UDP to port ${other} of this machine`, { ports: [other] }),
         ),
