@@ -11,6 +11,7 @@ import {
   type GateRecord,
   type Place,
 } from './gate/index.ts';
+import type { WiredPorts } from './wiring.ts';
 import type { ProxyPart } from './proxy-part.ts';
 
 /** A boundary that stands, with what is in force in it. */
@@ -57,6 +58,7 @@ export interface BoundaryNote {
   readonly slot: number;
   readonly ports: readonly number[];
   readonly services: Place['services'];
+  readonly wired: WiredPorts;
   readonly audit: string;
 }
 
@@ -79,18 +81,20 @@ function isNote(value: unknown): value is BoundaryNote {
   if (typeof value !== 'object' || value === null) return false;
   if (!('slot' in value && Number.isInteger(value.slot))) return false;
   if (!('audit' in value && typeof value.audit === 'string')) return false;
-  return (
-    hasPorts(value) && 'services' in value && Array.isArray(value.services) && value.services.every(isOpen)
-  );
+  if (!('services' in value && Array.isArray(value.services) && value.services.every(isOpen))) return false;
+  if (!('ports' in value && isPorts(value.ports))) return false;
+  const wired = 'wired' in value ? value.wired : undefined;
+  if (typeof wired !== 'object' || wired === null) return false;
+  return 'dns' in wired && isPorts(wired.dns) && 'transparent' in wired && isPorts(wired.transparent);
 }
 
 function isOpen(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
-  return 'address' in value && typeof value.address === 'string' && hasPorts(value);
+  return 'address' in value && typeof value.address === 'string' && 'ports' in value && isPorts(value.ports);
 }
 
-function hasPorts(value: object): boolean {
-  return 'ports' in value && Array.isArray(value.ports) && value.ports.every(Number.isInteger);
+function isPorts(value: unknown): boolean {
+  return Array.isArray(value) && value.every(Number.isInteger);
 }
 
 function noteFile(directory: string): string {

@@ -68,12 +68,20 @@ export async function probeRun({ record, directory, note }: LiveRun): Promise<Ga
     const { digest, text } = await policyInForce(directory, admin);
     const nft = createNft();
     return await recordGate({
-      place: { names, slot, ports: note.ports, services: note.services, directory },
+      place: {
+        names,
+        slot,
+        ports: note.ports,
+        datagrams: note.wired.dns,
+        services: note.services,
+        directory,
+      },
       doorway: {
         id: record.id,
         address: slot.proxy,
         port: proxyPort,
         allowed: policyFacts(text).allowed,
+        wired: note.wired,
         tunnels: async () => (await admin.get('/tunnels')).body,
       },
       fence: { digest: async () => await digestFence(nft, names.table) },

@@ -32,6 +32,8 @@ export interface RunFlags extends ParentFlags {
   readonly envOnly?: boolean;
   readonly wiring?: string;
   readonly logDrops?: boolean;
+  /** False with `--no-hints`. */
+  readonly hints?: boolean;
 }
 
 /** Who calls: the caller's environment and user. */
@@ -60,6 +62,7 @@ export interface RunOptions {
   /** Tell of dropped packets in the audit. */
   readonly isDropLogged: boolean;
   readonly parent: ParentOptions | null;
+  readonly hints: boolean;
   readonly command: readonly [string, ...string[]];
 }
 
@@ -101,6 +104,7 @@ export function readOptions(flags: RunFlags, command: readonly string[], caller:
     wiring,
     isDropLogged: flags.logDrops ?? false,
     parent: readParent(flags, caller.environment),
+    hints: flags.hints ?? true,
     command: [program, ...args],
   };
 }

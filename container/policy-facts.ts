@@ -4,7 +4,7 @@ import type { ServicePort } from './flag-values.ts';
 /** What a run needs to know of its policy. */
 export interface PolicyFacts {
   readonly services: readonly ServicePort[];
-  /** Every port on which a rule allows TLS. */
+  /** Every port on which a rule allows TLS or plain HTTP. */
   readonly ports: readonly number[];
   /** The first name that is allowed exactly, with its first port; null when only patterns or nothing is allowed. */
   readonly allowed: { readonly host: string; readonly port: number } | null;
@@ -27,9 +27,8 @@ export function policyFacts(text: string): PolicyFacts {
 }
 
 function portsOf(rule: unknown): readonly number[] {
-  if (field(rule, 'protocol') === 'http') return [];
   const ports = list(rule, 'ports').map(Number);
-  return ports.length === 0 ? [443] : ports;
+  return ports.length > 0 ? ports : [field(rule, 'protocol') === 'http' ? 80 : 443];
 }
 
 function isExact(rule: unknown): boolean {

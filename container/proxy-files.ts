@@ -34,6 +34,7 @@ export async function proxyFiles(directory: string, options: RunOptions, uid: nu
       metrics: options.metrics,
       admin: adminSocket(directory),
       run: options.id,
+      hints: options.hints,
       user: isRoot ? `${proxyId}:${proxyId}` : null,
     },
     writePolicy: async (text) => await writePolicy(policy, text, isRoot),

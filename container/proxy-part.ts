@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { adminClient, compileForRun, type AdminClient } from '../proxy/index.ts';
+import { adminClient, compileForRun, type AdminClient, type CompiledPolicy } from '../proxy/index.ts';
 import { lastError, readable } from './proxy-words.ts';
 import { RunRefused } from './refusal.ts';
 import type { Resource } from './resource.ts';
@@ -34,21 +34,18 @@ export interface ProxyConfig {
   readonly metrics: string | null;
   readonly admin: string;
   readonly run: string;
+  readonly hints: boolean;
   readonly user: string | null;
   readonly enforcement: 'fence' | 'env';
 }
+
+export type { CompiledPolicy } from '../proxy/index.ts';
 
 /** A proxy that is listening. */
 export interface ProxyPart extends Resource {
   /** Resolves with what happened when the proxy ends without being asked to. */
   readonly died: Promise<string>;
   readonly admin: AdminClient;
-}
-
-/** A policy as the proxy of a run will load it. */
-export interface CompiledPolicy {
-  readonly text: string;
-  readonly digest: string;
 }
 
 /** Reads and compiles a .json or .nix policy. Throws RunRefused (usage) that lists what is wrong. */

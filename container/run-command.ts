@@ -66,6 +66,10 @@ export function runCommand(caller: Caller): Command {
       'write packets that the fence drops to the audit, ten a second of each class at most (needs tcpdump)',
     )
     .option(
+      '--no-hints',
+      'tell a refused client the reason only: no hint, no similar name, no rule, no way to ask for more',
+    )
+    .option(
       '--json',
       'print one JSON object about the run as the last line of stderr, and no other line of ours',
     )

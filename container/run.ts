@@ -13,6 +13,7 @@ import { aliasesOf, planDoors, proxyPort } from './doors.ts';
 import type { Caller, RunOptions } from './options.ts';
 import { oldNodeNote } from './node-note.ts';
 import { policyFacts } from './policy-facts.ts';
+import { policyListInside, tellPolicy } from './policy-list.ts';
 import { preflight } from './preflight.ts';
 import { proxyFiles, type ProxyFiles } from './proxy-files.ts';
 import { compilePolicy, type ProxyPart } from './proxy-part.ts';
@@ -83,6 +84,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     wiring: options.wiring,
     caller: context.caller.environment,
   });
+  const told = await tellPolicy(directory, policy, options);
   const auditStart = await auditSize(options.audit);
   const files = await proxyFiles(directory, options, context.caller.uid);
   const { fence, proxy } = await buildBoundary(
@@ -94,11 +96,12 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     address: slot.proxy,
     port: proxyPort,
     allowed: facts.allowed,
+    wired,
     tunnels: async () => (await proxy.admin.get('/tunnels')).body,
   };
   const { audit: auditFile } = options;
-  await leaveNote(directory, { slot: slot.number, ports, services: addresses, audit: auditFile });
-  const place = { names, slot, ports, services: addresses, directory };
+  await leaveNote(directory, { slot: slot.number, ports, services: addresses, wired, audit: auditFile });
+  const place = { names, slot, ports, datagrams: wired.dns, services: addresses, directory };
   const task = { place, doorway, fence, admin: proxy.admin, policy: policy.digest, audit: auditFile };
   const [gate, note] = await Promise.all([
     recordGate({ ...task, occasion: 'launch' }),
@@ -110,7 +113,7 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
   await watch.zero(); // packets of the launch gate are not the command's
   refuseBroken(await watch.look());
   if (options.isDropLogged) await keepDropLog({ names, slot, proxy }, context);
-  context.onReload(async () => await reload({ options, files, proxy, voice: context.voice }));
+  context.onReload(async () => await reload({ options, directory, files, proxy, voice: context.voice }));
 
   context.stop.throwIfAborted();
   const command = await backend.start({
@@ -118,9 +121,11 @@ export async function runFenced(options: RunOptions, context: RunContext): Promi
     netnsPath: names.netnsPath,
     directory,
     command: options.command,
-    environment,
+    environment:
+      told === null ? environment : new Map([...environment, ['SALLYPORT_POLICY', policyListInside]]),
     hosts: doors.hosts,
     resolver: wired.dns.length > 0 ? slot.proxy : null,
+    told,
     workspace,
     uid: agentId,
     gid: agentId,
@@ -181,17 +186,19 @@ async function sweepFirst(paths: StatePaths, voice: Voice): Promise<void> {
 
 interface ReloadSpec {
   readonly options: RunOptions;
+  readonly directory: string;
   readonly files: ProxyFiles;
   readonly proxy: ProxyPart;
   readonly voice: Voice;
 }
 
-async function reload({ options, files, proxy, voice }: ReloadSpec): Promise<void> {
+async function reload({ options, directory, files, proxy, voice }: ReloadSpec): Promise<void> {
   try {
     const policy = await compilePolicy(options.policy);
     await files.writePolicy(policy.text);
     const { status, body } = await proxy.admin.post('/reload');
     if (status !== 200) throw new Error(`the proxy answered ${status} and keeps the last good one`);
+    await tellPolicy(directory, policy, options);
     const message = `policy ${policy.digest.slice(0, 12)} is in force${unservedIn(body)}`;
     voice.tell({ event: 'policy_reloaded', message });
   } catch (error) {

@@ -136,6 +136,12 @@ function withSpec(command: Command, description: string, io: FenceIo, verb: Verb
     .addOption(flag('--subnet <cidr>', "network of a bridge's members (default: that of its own address)"))
     .addOption(flag('--proxy <ipv4[:port]>', 'the address on which the proxy listens for it'))
     .addOption(flag('--port <n...>', 'TCP port of the proxy or of a service listener; repeatable'))
+    .addOption(
+      flag(
+        '--datagram <n...>',
+        'UDP port of the proxy, such as 53 for its DNS stub; repeatable, not for a bridge',
+      ),
+    )
     .addOption(flag('--name <name>', 'name of the sandbox (default: "sandbox")'))
     .addOption(flag('--pool <cidr>', `network of all sandboxes (default: "${specDefaults.pool}")`))
     .option('--table <name>', `our table, over the one in the file (default: "${specDefaults.table}")`)
@@ -187,7 +193,7 @@ function specHelp(verb: string): string {
 The file:
   { "table": "sallyport", "pool": "10.219.0.0/16",
     "sandboxes": [ { "name": "demo", "interface": "sp-demo", "address": "10.219.0.2",
-                     "proxy": "10.219.0.1", "ports": [3128, 5432], "frames": true,
+                     "proxy": "10.219.0.1", "ports": [3128, 443, 53], "datagrams": [53], "frames": true,
                      "services": [ { "address": "10.219.0.3", "ports": [5432] } ] } ],
     "networks": [ { "name": "agents", "interface": "br-agents", "subnet": "172.30.0.0/24",
                     "proxy": "172.30.0.2", "ports": [3128] } ] }
@@ -195,5 +201,6 @@ The file:
 Examples:
   sallyport fence ${verb} --spec fence.json
   sallyport fence ${verb} --interface sp-demo --address 10.219.0.2 --proxy 10.219.0.1 --port 3128 --port 5432
+  sallyport fence ${verb} --interface sp-demo --address 10.219.0.2 --proxy 10.219.0.1:3128 --port 443 53 --datagram 53
   sallyport fence ${verb} --interface br-agents --proxy 172.30.0.2:3128`;
 }

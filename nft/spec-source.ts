@@ -10,6 +10,7 @@ export interface SpecFlags {
   readonly address?: string;
   readonly proxy?: string;
   readonly port?: readonly string[];
+  readonly datagram?: readonly string[];
   readonly name?: string;
   readonly pool?: string;
   readonly subnet?: string;
@@ -45,9 +46,12 @@ export async function specFromFlags(flags: SpecFlags): Promise<FenceSpec> {
       );
   const name = flags.name ?? specDefaults.name;
   const common = { name, interface: link, proxy, ports: port.map(asPort) };
-  if (address !== undefined) return checkSpec({ table, pool, sandboxes: [{ ...common, address }] });
+  const datagrams = flags.datagram && { datagrams: flags.datagram.map(asPort) };
+  if (address !== undefined)
+    return checkSpec({ table, pool, sandboxes: [{ ...common, address, ...datagrams }] });
   const subnet = flags.subnet ?? (await subnetOf(link ?? ''));
-  return checkSpec({ table, pool, sandboxes: [], networks: [{ ...common, subnet }] });
+  // A bridge has no such key: checkSpec says so.
+  return checkSpec({ table, pool, sandboxes: [], networks: [{ ...common, subnet, ...datagrams }] });
 }
 
 /** The number in strict decimal spelling, else the text itself, for checkSpec to refuse by name. */

@@ -28,4 +28,5 @@ export {
 export { parseServiceFlag, targetOf, withServices } from './services.ts';
 export { parsePort, parseTarget, type Target } from './target.ts';
 export { targetOfHello, targetOfName } from './bare-name.ts';
+export { listReport } from './report.ts';
 export { runPolicyTests, type TestFailure } from './policy-tests.ts';

@@ -106,7 +106,12 @@ export const settingTable: SettingTable = {
     null,
     'write `ready` to it when listening; its end ends the proxy',
   ),
-  hints: setting('hints', toggle, true, 'hints for a refused client on how to go on'),
+  hints: setting(
+    'hints',
+    toggle,
+    true,
+    'tell a refused client how to go on: hint, similar name, rule, how to ask for more; off, it is told no name but its own',
+  ),
   enforcement: setting(
     'enforcement',
     oneOf(enforcements),

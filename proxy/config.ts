@@ -92,6 +92,6 @@ function dnsProblems({ dnsListen, transparent, workers }: Told): ConfigProblem[]
 }
 
 /** A loopback port of this machine, under a name of its own. */
-function hostService(port: number): RunService {
+export function hostService(port: number): RunService {
   return parseServiceFlag(`${hostServiceName(port)}=127.0.0.1:${port}`);
 }

@@ -1,6 +1,6 @@
 // The door of proxy/: what others may use of it. Does nothing itself.
 export { adminClient, type AdminClient, type AdminReply } from './admin-client.ts';
-export { compileForRun } from './compile-for-run.ts';
+export { compileForRun, type CompiledPolicy } from './compile-for-run.ts';
 export type { PrincipalBinding, ProxySettings } from './config.ts';
 export { configPage } from './config-page.ts';
 export { configCommand, proxyCommand } from './main.ts';

@@ -14,7 +14,7 @@ import type { Refusal, RefusalBody } from './types.ts';
 /** What every refusal of one proxy has in common. */
 export interface RefusalStyle {
   readonly run: string | null;
-  /** False: no hint, no similar name, no way to ask. */
+  /** False: no hint, no similar name, no way to ask, no rule, whose id may be another name: nothing but what was asked for, and the reason. */
   readonly hints: boolean;
 }
 
@@ -59,7 +59,7 @@ export function refusalOf(
   const advice = style.hints ? explain(policy, decision, target) : {};
   return refusal(decision.reason, {
     ...facts(decision.reason, decision, style),
-    ...(rule === null ? {} : { rule: rule.id }),
+    ...(rule === null || !style.hints ? {} : { rule: rule.id }),
     // What is wrong with the request is the client's own; what an address turned out to be is not told.
     ...(decision.reason === 'request_malformed' && decision.detail !== null
       ? { detail: decision.detail }

@@ -53,7 +53,7 @@ export interface RefusalBody {
   readonly sentence: string;
   readonly host: string;
   readonly port: number | null;
-  /** Id of the rule that decided, if one did. */
+  /** Id of the rule that decided, if one did and hints are on. */
   readonly rule?: string;
   /** What is wrong with a malformed request. */
   readonly detail?: string;

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Builds the file system of one sandbox and becomes its entry guard. Runs as root and as pid 1 of new mount, pid, ipc and uts namespaces,
 # inside the network namespace of the run. Everything it is told comes as arguments; nothing here is about the network.
-# usage: setup.sh STAGE FILES ENTRY WORKSPACE IDENTITY UID GID COMMAND...
-#   STAGE empty directory to mount on; FILES directory with our own /etc; WORKSPACE a host directory and its device:inode, or two times ''
+# usage: setup.sh STAGE FILES ENTRY TOLD WORKSPACE IDENTITY UID GID COMMAND...
+#   STAGE empty directory to mount on; FILES directory with our own /etc; TOLD a host directory to be read, or ''; WORKSPACE a host directory and its device:inode, or two times ''
 set -eu
 umask 022
-stage=$1 files=$2 entry=$3 workspace=$4 identity=$5 uid=$6 gid=$7
-shift 7
+stage=$1 files=$2 entry=$3 told=$4 workspace=$5 identity=$6 uid=$7 gid=$8
+shift 8
 
 # Everything writable is its own tmpfs; the rest is read-only, and nothing outside it can be named.
 scratch() {
@@ -36,10 +36,11 @@ for name in bin sbin lib lib32 lib64 libx32; do
 done
 if [ -d /nix/store ]; then read_only /nix/store nix/store; else rmdir nix/store nix; fi
 
-# /etc: our own files, then a literal list of the host's that programs need and that hold nothing secret.
+# /etc: our own files, then a literal list of the host's that programs need and that hold nothing secret. Java's are under its version.
 cp "$files/passwd" "$files/group" "$files/hosts" "$files/resolv.conf" "$files/nsswitch.conf" etc/
 for name in alternatives ld.so.cache ld.so.conf ld.so.conf.d localtime magic mime.types \
-  pki/ca-trust/extracted pki/tls/certs protocols services ssl/certs ssl/openssl.cnf; do
+  pki/ca-trust/extracted pki/tls/certs protocols services ssl/certs ssl/openssl.cnf \
+  $(cd /etc && echo java-*-openjdk); do
   [ -e "/etc/$name" ] || continue
   mkdir -p "etc/$(dirname "$name")"
   if [ -d "/etc/$name" ]; then
@@ -92,6 +93,10 @@ cp "$entry" run/sallyport/entry.sh
 cp "$(readlink -f "$(command -v sh)")" run/sallyport/init
 chmod 444 run/sallyport/entry.sh
 chmod 111 run/sallyport/init
+if [ -n "$told" ]; then
+  mkdir run/sallyport/policy
+  read_only "$told" run/sallyport/policy
+fi
 mount -o remount,ro,nosuid,nodev run
 
 hostname sandbox 2>/dev/null || echo sandbox >/proc/sys/kernel/hostname

@@ -30,6 +30,8 @@ export interface RunSpec {
   readonly hosts: readonly HostAlias[];
   /** Address that answers DNS; null: nobody does, and no name is looked up. */
   readonly resolver: string | null;
+  /** Host directory to be readable at /run/sallyport/policy; null: nothing there. */
+  readonly told: string | null;
   /** Host directory to be writable at /workspace; null: an empty one that lives as long as the run. */
   readonly workspace: Workspace | null;
   readonly uid: number;

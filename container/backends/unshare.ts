@@ -56,6 +56,7 @@ function launch(spec: RunSpec, stage: string, files: string): ChildProcess {
     stage,
     files,
     join(here, '..', 'entry.sh'),
+    spec.told ?? '',
     spec.workspace?.path ?? '',
     spec.workspace?.identity ?? '',
   ];

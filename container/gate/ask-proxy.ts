@@ -1,5 +1,6 @@
 // The two questions to the proxy: a name the policy allows, and one that no policy lists. Brings back what was said; judges nothing.
 import { setTimeout as delay } from 'node:timers/promises';
+import type { WiredPorts } from '../wiring.ts';
 import type { ProxySignals } from './judge-proxy.ts';
 import type { ProbeAnswer } from './probe-child.ts';
 import type { Prober } from './prober.ts';
@@ -11,6 +12,8 @@ export interface Doorway {
   readonly port: number;
   /** A name the policy allows; null when it allows none by its exact name. */
   readonly allowed: { readonly host: string; readonly port: number } | null;
+  /** Its ports that need no variable. */
+  readonly wired: WiredPorts;
   /** Open tunnels as the admin socket lists them. */
   tunnels(): Promise<unknown>;
 }
@@ -19,8 +22,13 @@ const limitMs = 10_000;
 const pollMs = 15;
 
 /** A name that no policy lists: `.invalid` never exists (RFC 6761). */
+export function canaryOf(run: string): string {
+  return `gate-${run}.invalid`;
+}
+
+/** Ends with the answer. */
 export async function askCanary(prober: Prober, doorway: Doorway): Promise<ProxySignals['canary']> {
-  const host = `gate-${doorway.id}.invalid`;
+  const host = canaryOf(doorway.id);
   const answer = await Promise.race([
     ask(prober, doorway, `${host}:443`).answered,
     delay(limitMs, undefined, { ref: false }),

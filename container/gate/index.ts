@@ -2,10 +2,12 @@
 // instruction, and again on a live run. Looks; judge.ts judges. Changes nothing that outlasts it.
 import { hasIpv6, isIpv6Off, listRoutes } from '../network.ts';
 import { createResources } from '../resource.ts';
+import { askDoors } from './ask-doors.ts';
 import { askAllowed, askCanary, type Doorway } from './ask-proxy.ts';
 import { tryFrames } from './frames.ts';
 import { judgeGate, type GateSignals } from './judge.ts';
 import { openListener } from './listener.ts';
+import { overhear } from './overhear.ts';
 import type { Place } from './place.ts';
 import { startProber, type Prober } from './prober.ts';
 import type { ProbeResult } from './result.ts';
@@ -35,14 +37,27 @@ export async function tryGate(spec: GateSpec): Promise<readonly ProbeResult[]> {
   try {
     const prober = await startProber(spec.names);
     await resources.add(prober);
-    const [allowed, canary, walls] = await Promise.all([
+    const overhearing = spec.doorway.wired.dns.length > 0 ? await overhear(spec) : null;
+    if (overhearing !== null) await resources.add(overhearing);
+    const [allowed, canary, doors, walls] = await Promise.all([
       askAllowed(prober, spec.doorway),
       askCanary(prober, spec.doorway),
+      askDoors(prober, spec.doorway),
       tryWalls(prober, spec),
     ]);
+    const heard = (await overhearing?.heard()) ?? null;
     await resources.releaseAll();
     const { isQuiet, doorway } = spec;
-    return judgeGate({ run: doorway.id, allowed, canary, ...walls, left: await lookAfter(spec), isQuiet });
+    return judgeGate({
+      run: doorway.id,
+      allowed,
+      canary,
+      doors,
+      heard,
+      ...walls,
+      left: await lookAfter(spec),
+      isQuiet,
+    });
   } finally {
     await resources.releaseAll();
   }

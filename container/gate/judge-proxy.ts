@@ -49,13 +49,23 @@ const denials: ReadonlySet<string> = new Set(['no_rule_matched', 'rule_denied'])
 
 /** Refused for a reason of policy, and by this run's own proxy: another one may sit in front of it or in its place. */
 export function judgeCanary({ run, canary }: ProxySignals): ProbeResult {
-  const { status, reason, text } = readReply(canary.answer);
+  const what = 'a name that no policy lists is refused';
+  return judgeRefusal({ id: 'denied-name', what, run, answer: canary.answer });
+}
+
+/** The same for a question that was put in another way. */
+export function judgeRefusal({
+  id,
+  what,
+  run,
+  answer,
+}: Readonly<Record<'id' | 'what' | 'run', string>> & {
+  readonly answer: ProbeAnswer | undefined;
+}): ProbeResult {
+  const { status, reason, text } = readReply(answer);
   const isRight = status === 403 && denials.has(reason) && text.includes(`"run":"${run}"`);
-  return failIf([isRight ? '' : `${canary.host}: ${describe(canary.answer)}`], {
-    id: 'denied-name',
-    what: 'a name that no policy lists is refused',
-    signal: `403 ${reason}, signed by this run`,
-  });
+  const signal = `403 ${reason}, signed by this run`;
+  return failIf([isRight ? '' : describe(answer)], { id, what, signal });
 }
 
 function readReply(answer: ProbeAnswer | undefined): { status: number; reason: string; text: string } {

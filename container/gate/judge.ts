@@ -1,6 +1,7 @@
 // Judges what the launch gate saw: pure functions from signals to verdicts. A probe passes only by a signal that its cause alone can give;
 // a signal that is missing fails. Sends nothing and waits for nothing.
 import { RunRefused } from '../refusal.ts';
+import { judgeDoors, type DoorSignals } from './judge-doors.ts';
 import { judgeAllowed, judgeCanary, judgeReachable, type ProxySignals } from './judge-proxy.ts';
 import type { Frames } from './frames.ts';
 import { judgeFrames } from './judge-frames.ts';
@@ -9,7 +10,7 @@ import type { Rounds, Sighting } from './rounds.ts';
 import type { Unrouted } from './unrouted.ts';
 
 /** Everything the gate saw. */
-export interface GateSignals extends ProxySignals {
+export interface GateSignals extends ProxySignals, DoorSignals {
   readonly unrouted: readonly Unrouted[];
   readonly rounds: Rounds;
   /** Connections that the listener of the host took: one is the host's own, as a control. */
@@ -27,6 +28,7 @@ export function judgeGate(signals: GateSignals): readonly ProbeResult[] {
     judgeAllowed(signals),
     judgeReachable(signals),
     judgeCanary(signals),
+    ...judgeDoors(signals),
     ...signals.unrouted.map(judgeUnrouted),
     ...signals.rounds.sightings.map((one) => judgeSighting(one, signals.listenerTouches)),
     ...judgeTotals(signals),

@@ -84,8 +84,9 @@ function read(counters: ReadonlyMap<string, number>, marked: readonly Marked[]):
 
 /** Takes away what a gate that was killed has left in the host's namespace. No error when there is nothing. */
 export async function clearGate(names: RunNames): Promise<void> {
-  const { table, near } = gateNames(names);
+  const { table, questions, near } = gateNames(names);
   await dropTable('inet', table);
+  await dropTable('inet', questions);
   await dropTable('netdev', table).catch(() => undefined);
   await tool('ip', ['link', 'del', near]).catch(() => undefined);
 }
@@ -144,36 +145,35 @@ function ownConnection({ packet }: Probe, link: string): readonly Words[] {
 }
 
 /** Whatever is not the proxy's business and was not dropped by the fence: counted, and dropped here. */
-function guard({ names: { link }, slot, ports, services }: Place): readonly ChainRule[] {
-  const tcp = isEqual(meta('l4proto'), protocols.tcp);
+function guard({ names: { link }, slot, ports, datagrams, services }: Place): readonly ChainRule[] {
   const stray = [count('strays'), drop];
   const [arrives, leaves] = [isEqual(meta('iifname'), link), isEqual(meta('oifname'), link)];
-  const open = [{ address: slot.proxy, ports }, ...services].map(({ address, ports: own }) => {
-    const port = { set: [...own] };
-    const out = [
-      end('saddr', slot.sandbox),
-      end('daddr', address),
-      tcp,
-      isEqual(field('tcp', 'dport'), port),
-    ];
-    const back = [
-      end('saddr', address),
-      end('daddr', slot.sandbox),
-      tcp,
-      isEqual(field('tcp', 'sport'), port),
-    ];
-    return { out: [arrives, ...out, accept], back: [leaves, ...back, accept] };
-  });
-  const allow = (chain: string, way: 'out' | 'back'): readonly ChainRule[] =>
-    open.map((rules) => [chain, ...rules[way]]);
+  const business: readonly (readonly ['tcp' | 'udp', address: string, readonly number[]])[] = [
+    ['tcp', slot.proxy, ports],
+    ['udp', slot.proxy, datagrams],
+    ...services.map((one) => ['tcp', one.address, one.ports] as const),
+  ];
+  const own = (chain: string, side: Words, port: 'sport' | 'dport'): readonly ChainRule[] => {
+    const [here, there] = port === 'dport' ? (['saddr', 'daddr'] as const) : (['daddr', 'saddr'] as const);
+    return business
+      .filter(([, , set]) => set.length > 0)
+      .map(([protocol, address, set]) => {
+        const ends = [
+          end(here, slot.sandbox),
+          end(there, address),
+          isEqual(meta('l4proto'), protocols[protocol]),
+        ];
+        return [chain, side, ...ends, isEqual(field(protocol, port), { set: [...set] }), accept];
+      });
+  };
   return [
-    ...allow('behind_prerouting', 'out'),
+    ...own('behind_prerouting', arrives, 'dport'),
     ['behind_prerouting', arrives, ...stray],
-    ...allow('behind_input', 'out'),
+    ...own('behind_input', arrives, 'dport'),
     ['behind_input', arrives, ...stray],
     ['behind_forward', arrives, ...stray],
     ['behind_forward', leaves, ...stray],
-    ...allow('behind_postrouting', 'back'),
+    ...own('behind_postrouting', leaves, 'sport'),
     ['behind_postrouting', leaves, ...stray],
   ];
 }

@@ -9,6 +9,8 @@ export interface Place {
   readonly slot: Slot;
   /** Ports of the proxy's address that the fence lets the sandbox reach. */
   readonly ports: readonly number[];
+  /** The same of UDP; empty without a DNS stub. */
+  readonly datagrams: readonly number[];
   /** Further addresses of the link, with their ports: services whose port is taken at the proxy's. */
   readonly services: readonly AddressPorts[];
   /** The run's own directory, for files that live as long as the gate. */
@@ -56,10 +58,11 @@ export function lentTo({ number }: Slot): Lent {
 /** Names of what the gate makes in the host's namespace. At most 15 bytes, as of every link. */
 export function gateNames({ id, table }: RunNames): {
   readonly table: string;
+  readonly questions: string;
   readonly near: string;
   readonly far: string;
 } {
-  return { table: `${table}_gate`, near: `sg-${id}`, far: `sh-${id}` };
+  return { table: `${table}_gate`, questions: `${table}_gate_dns`, near: `sg-${id}`, far: `sh-${id}` };
 }
 
 /** Sandboxes that are not this one: the next, and one in the other half of the pool. */
@@ -82,9 +85,9 @@ export function closedPorts(open: readonly number[]): readonly number[] {
   return [...new Set([...scanned, ...beside])].filter(isShut);
 }
 
-/** The few of them that a slip is most likely to open: the first, ssh, and what is next to the proxy's. */
+/** The few of them that a slip is most likely to open: the first, ssh, and what is next to the proxy's or to DNS. */
 export function nearPorts(open: readonly number[]): readonly number[] {
   const shut = closedPorts(open);
   const [first = 0] = shut;
-  return [...new Set([first, ...[22, (open[0] ?? 0) + 1].filter((port) => shut.includes(port))])];
+  return [...new Set([first, ...[22, (open[0] ?? 0) + 1, 54].filter((port) => shut.includes(port))])];
 }

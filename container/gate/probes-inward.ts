@@ -1,10 +1,12 @@
 // The rows of the launch gate's table that go towards the sandbox, and the controls of the second wall. Sends nothing.
 import { typeAsPort, type Packet } from './packet.ts';
 import { lentTo, nearPorts, type Place } from './place.ts';
+import { inwardDatagrams } from './probes-datagram.ts';
 import type { ProbeRow } from './probes.ts';
 
 /** What this machine, or one beyond it, might send in. */
-export function inwardProbes({ slot, ports }: Place): readonly ProbeRow[] {
+export function inwardProbes(place: Place): readonly ProbeRow[] {
+  const { slot, ports } = place;
   const lent = lentTo(slot);
   const [port = 0] = ports;
   const sent = (protocol: Packet['protocol'], more: Partial<Packet> = {}): Packet => ({
@@ -25,6 +27,7 @@ export function inwardProbes({ slot, ports }: Place): readonly ProbeRow[] {
       null,
       { ...reply, sport: one },
     ]),
+    ...inwardDatagrams(place),
     ['in-udp', 'UDP into the sandbox', 'inbound', sent('udp')],
     [
       'in-udp-proxy-port',

@@ -3,6 +3,7 @@
 import type { DropClass } from '../../nft/index.ts';
 import { packet, tcp, typeAsPort, udp, type Packet } from './packet.ts';
 import { closedPorts, lentTo, nearPorts, neighboursOf, type Lent, type Place } from './place.ts';
+import { outwardDatagrams } from './probes-datagram.ts';
 import { inwardProbes } from './probes-inward.ts';
 import { serviceProbes, serviceReplies } from './probes-services.ts';
 import { sixProbes } from './probes-six.ts';
@@ -71,7 +72,8 @@ function probe(
   return { ...usual, id, what, meets, packet: sent, ...more };
 }
 
-function outward({ slot, ports }: Place, listener: number): readonly ProbeRow[] {
+function outward(place: Place, listener: number): readonly ProbeRow[] {
+  const { slot, ports, datagrams } = place;
   const lent = lentTo(slot);
   const { next, far } = neighboursOf(slot);
   const [port = 0] = ports;
@@ -112,11 +114,22 @@ function outward({ slot, ports }: Place, listener: number): readonly ProbeRow[] 
     ['dns-doq', 'DNS over QUIC', 'dns', udp(elsewhere, 853)],
     // Unless the stub of the proxy, or a service of the run, is there.
     ...[53]
-      .filter((one) => !ports.includes(one))
-      .flatMap((one): readonly ProbeRow[] => [
-        ['dns-proxy-udp', "DNS over UDP to the proxy's address", 'dns', udp(slot.proxy, one)],
-        ['dns-proxy-tcp', "DNS over TCP to the proxy's address", 'dns', tcp(slot.proxy, one)],
+      .filter((one) => !datagrams.includes(one))
+      .map((one): ProbeRow => [
+        'dns-proxy-udp',
+        "DNS over UDP to the proxy's address",
+        'dns',
+        udp(slot.proxy, one),
       ]),
+    ...[53]
+      .filter((one) => !ports.includes(one))
+      .map((one): ProbeRow => [
+        'dns-proxy-tcp',
+        "DNS over TCP to the proxy's address",
+        'dns',
+        tcp(slot.proxy, one),
+      ]),
+    ...outwardDatagrams(place),
     ['dns-lateral', 'DNS to another sandbox', 'dns', udp(next.sandbox, 53)],
     ['udp-quic', 'QUIC', 'udp', udp(elsewhere, 443)],
     ['udp-54', 'UDP to the port after DNS', 'udp', udp(elsewhere, 54)],

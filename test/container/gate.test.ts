@@ -4,6 +4,8 @@ import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import t from 'tap';
+import type { DoorSignal } from '../../container/gate/ask-doors.ts';
+import { questionFor, readAnswer } from '../../container/gate/dns-message.ts';
 import { judgeGate, refuseUnlessPassed, type GateSignals } from '../../container/gate/judge.ts';
 import { lentTo, type Place } from '../../container/gate/place.ts';
 import type { ProbeAnswer } from '../../container/gate/probe-child.ts';
@@ -29,7 +31,8 @@ const connected: ProbeAnswer = { id: 'x', outcome: 'connected' };
 const place: Place = {
   names: namesOf('r1'),
   slot: slotAt(7),
-  ports: [3128, 5432],
+  ports: [3128, 5432, 53],
+  datagrams: [53],
   services: [],
   directory: '/nowhere',
 };
@@ -40,11 +43,27 @@ const sightings = probes.map((probe): Sighting => {
   return { probe, tried: true, error: '', ahead, past: isControl ? ahead : 0, rose: isControl ? 0 : ahead };
 });
 
+const door = (id: string, expected: string | null, answer: ProbeAnswer = replied('')): DoorSignal => ({
+  id,
+  what: id,
+  expected,
+  said: expected ?? '',
+  answer,
+});
+const doors: readonly DoorSignal[] = [
+  door('dns-allowed-udp', 'noerror 10.219.0.29'),
+  door('dns-denied-udp', 'nxdomain'),
+  door('transparent-tls', 'ERR_SSL_TLSV1_ALERT_ACCESS_DENIED', kernelError),
+  door('transparent-443', null, refusal(403, 'no_rule_matched')),
+];
+
 /** What a whole boundary shows. */
 const whole: GateSignals = {
   run: 'r1',
   canary: { host: 'gate-r1.invalid', answer: refusal(403, 'no_rule_matched') },
   allowed: { target: 'a.example:443', answer: established, isAdmitted: false },
+  doors,
+  heard: { asked: 0, control: 1 },
   unrouted: waysOf(place).map(({ id, what }) => ({ id, what, said: 'ENETUNREACH' })),
   rounds: { sightings, strays: 0, surplus: [] },
   listenerTouches: 1,
@@ -157,6 +176,71 @@ t.test('each false answer about the name that no policy lists refuses the run wi
   t.same(failedProbes(canary(connected)), both, 'a connection without a word');
   t.same(failedProbes(canary(kernelError)), both, 'no proxy');
   t.same(failedProbes(canary(undefined)), both, 'no answer');
+});
+
+t.test('each false word of a door that needs no variable refuses the run with 69', async (t) => {
+  const told = (id: string, change: Partial<DoorSignal>): GateSignals => ({
+    ...whole,
+    doors: doors.map((one) => (one.id === id ? { ...one, ...change } : one)),
+  });
+  for (const { id, expected } of doors.filter((one) => one.expected !== null)) {
+    t.same(failedProbes(told(id, { said: 'noerror 192.0.2.1' })), [id], `${id}: not ${expected}`);
+    t.same(failedProbes(told(id, { said: '', answer: undefined })), [id], `${id}: no answer`);
+    t.same(failedProbes(told(id, { said: '', answer: connected })), [id], `${id}: let in`);
+  }
+  const plain = 'transparent-443';
+  t.same(failedProbes(told(plain, { answer: refusal(403, 'no_rule_matched', 'r2') })), [plain]);
+  t.same(failedProbes(told(plain, { answer: refusal(502, 'dns_failed') })), [plain]);
+  t.same(failedProbes(told(plain, { answer: undefined })), [plain]);
+  t.same(failedProbes({ ...whole, heard: { asked: 1, control: 1 } }), ['dns-nobody-asked'], 'asked on');
+  t.same(failedProbes({ ...whole, heard: { asked: 0, control: 0 } }), ['dns-nobody-asked'], 'deaf');
+  t.same(failedProbes({ ...whole, doors: [], heard: null }), [], 'a wiring without them');
+  const first = judgeGate(told('dns-allowed-udp', { said: null })).find(({ id }) => id === 'dns-allowed-udp');
+  t.equal(first?.verdict, 'not_tried', 'no name to ask for');
+});
+
+t.test('an answer of DNS is read for what it says, and for nothing that it does not', async (t) => {
+  const question = questionFor('a.example', 'a');
+  const answer = (change: (bytes: Buffer) => void, record = ''): Buffer => {
+    const bytes = Buffer.concat([question, Buffer.from(record, 'hex')]);
+    bytes[2] = 0x81;
+    change(bytes);
+    return bytes;
+  };
+  const record = 'c00c0001000100000005000410db001d';
+  const has = (records: number) => (bytes: Buffer) => void bytes.writeUInt16BE(records, 6);
+  t.equal(readAnswer(question, answer(has(1), record)), 'noerror 16.219.0.29');
+  t.equal(
+    readAnswer(
+      question,
+      answer((bytes) => void (bytes[3] = 0x83)),
+    ),
+    'nxdomain',
+  );
+  t.equal(
+    readAnswer(
+      question,
+      answer((bytes) => void (bytes[3] = 5)),
+    ),
+    'refused',
+  );
+  t.equal(
+    readAnswer(
+      question,
+      answer((bytes) => void (bytes[3] = 2)),
+    ),
+    'code 2',
+  );
+  t.equal(readAnswer(question, answer(has(2), record + record)), 'noerror with 2 records');
+  t.equal(readAnswer(question, answer(has(1), record + '00')), 'noerror with 1 records');
+  const none = 'something that is no answer to it';
+  for (const wrong of [
+    question,
+    Buffer.alloc(0),
+    answer((bytes) => void (bytes[0] = 0)),
+    answer((bytes) => void (bytes[13] = 98)),
+  ])
+    t.equal(readAnswer(question, wrong), none);
 });
 
 t.test('an allowed name must be admitted, by its answer or by the table of tunnels', async (t) => {

@@ -446,9 +446,14 @@ t.test('the gate tries a name that the policy really allows by its exact spellin
   const ports = [
     { host: 'a.example' },
     { host: 'b.example', ports: [443, 8443] },
-    { host: 'c.example', ports: [80], protocol: 'http' },
+    { host: 'c.example', protocol: 'http' },
+    { host: 'd.example', ports: [80, 8080], protocol: 'http' },
   ];
-  t.same(policyFacts(policy({ allow: ports })).ports, [443, 8443], 'a rule without ports is for 443');
+  t.same(
+    policyFacts(policy({ allow: ports })).ports,
+    [443, 8443, 80, 8080],
+    'without ports 443, or 80 for plain HTTP',
+  );
 });
 
 function temporary(t: { teardown(handler: () => void): void }): string {

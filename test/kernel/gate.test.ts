@@ -11,6 +11,8 @@ t.setTimeout(300_000);
 interface Hole {
   readonly name: string;
   make(world: World, run: string): Promise<void>;
+  /** Takes back what is not the run's own. */
+  mend?(world: World): Promise<void>;
   /** The probe that notices. */
   readonly line: RegExp;
 }
@@ -28,7 +30,40 @@ const insert =
       ...rule.split(' '),
     ]));
 
+/** Ends with its stdin. Asks on for whatever it is asked. */
+const resolverCode = `
+process.stdin.resume().on('close', () => process.exit())
+const socket = require('node:dgram').createSocket('udp4')
+socket.on('message', question => socket.send(question, 53, '1.2.3.4')).bind(5300, '0.0.0.0', () => console.log('listening'))
+`;
+
 const holes: readonly Hole[] = [
+  {
+    name: 'a resolver that asks on is in the place of the stub',
+    async make(world, run) {
+      const resolver = world.host.start([process.execPath, '-e', resolverCode]);
+      await resolver.line((line) => line === 'listening');
+      const redirect =
+        'add table ip steal; add chain ip steal c { type nat hook prerouting priority -100; }; add rule ip steal c udp dport 53 redirect to :5300';
+      await world.host.must(['nft', redirect]);
+      await world.host.must(['nft', 'flush', 'chain', 'inet', `sallyport_${run}`, 'input']);
+    },
+    async mend(world) {
+      await world.host.must(['nft', 'delete table ip steal']);
+    },
+    line: /FAIL {2}nobody on this machine asks on .* 3 questions for it went to a resolver/,
+  },
+  {
+    name: 'the stub is cut off',
+    make: async (world, run) =>
+      void (await world.host.must([
+        'nft',
+        'insert rule inet',
+        `sallyport_${run}`,
+        'input udp dport 53 drop',
+      ])),
+    line: /FAIL {2}DNS answers an allowed name with the proxy \(control\), over UDP .*no answer/,
+  },
   {
     name: 'DNS is let through ahead of the drop',
     make: insert('prerouting', 'udp dport 53 accept'),
@@ -80,6 +115,7 @@ t.test('a boundary with a hole', { skip: needs(t, worldNeeds) }, async (t) => {
       t.equal(await run.ended, 69, run.lines.join('\n'));
       t.match(run.lines.join('\n'), hole.line);
       t.notOk(existsSync(marker), 'the command has not begun');
+      await hole.mend?.(world);
     });
   }
   t.test(

@@ -55,7 +55,7 @@ t.test('sallyport probe', { skip: needs(t, worldNeeds) }, async (t) => {
 
   await t.test('a whole boundary passes, nothing inside notices, and nothing stays of it', async (t) => {
     const script =
-      'echo up; while sleep 0.05; do curl -k -sS -o /dev/null -w "%{http_code}\\n" https://good.test 2>&1; ip route | grep -v 10.219 | sed "s/^/ROUTE /"; done';
+      'echo up; while sleep 0.05; do getent ahostsv4 good.test >/dev/null || echo "NO NAME"; curl -k -sS -o /dev/null -w "%{http_code}\\n" https://good.test 2>&1; ip route | grep -v 10.219 | sed "s/^/ROUTE /"; done';
     const run = world.start(['--name', name, '--metrics', '10.98.0.1:9193'], ['sh', '-c', script]);
     await run.line('200');
     const launch = readRecord(readFileSync(join(world.state, 'audit', `${name}.gate.json`), 'utf8'));
@@ -74,6 +74,7 @@ t.test('sallyport probe', { skip: needs(t, worldNeeds) }, async (t) => {
     );
     t.same(await capture.stop(), [], 'no packet got outside');
     t.equal(await network(world, name), before);
+    t.notOk(run.lines.includes('NO NAME'), 'DNS of the sandbox goes on');
     const kept = (file: string): GateRecord => readRecord(readFileSync(join(world.state, file), 'utf8'));
     t.same(kept(`audit/${name}.gate.json`), record);
     t.same(kept(`runs/${name}/gate.json`), record);

@@ -137,8 +137,23 @@ const badSpecs: readonly [title: string, words: readonly string[], err: RegExp][
   ['half of the flags', flags.slice(0, 4), /`--proxy` is missing/],
   ['a port that is a word', flags.map((one) => one.replace('5432', 'http')), /`http` is not a port/],
   ['a port with a sign', flags.map((one) => one.replace('5432', '+22')), /`\+22` is not a port/],
+  ['a UDP port that is a word', [...flags, '--datagram', 'dns'], /datagrams: `dns` is not a port/],
+  [
+    'UDP for a bridge',
+    ['--interface', 'br-a', '--subnet', '10.219.0.0/24', '--proxy', '10.219.0.1:3128', '--datagram', '53'],
+    /networks\[0\]: unknown key `datagrams`/,
+  ],
   ["another program's table", [...flags, '--table', 'filter'], /`filter` is not a table of ours/],
 ];
+
+t.test('--datagram lets UDP to that port of the proxy through, as the key of a file does', async (t) => {
+  const words = [...flags, '--datagram', '53', '--json'];
+  const fromFlags = await fence(createFakeNft(), 'plan', ...words);
+  const spec = { sandboxes: [{ ...sandbox, datagrams: [53] }] };
+  const fromFile = await fence(createFakeNft(), 'plan', '--spec', file('udp.json', spec), '--json');
+  t.equal(fromFlags.out, fromFile.out);
+  t.not(fromFlags.out, (await fence(createFakeNft(), 'plan', ...flags, '--json')).out);
+});
 
 t.test('a bad spec is exit 2, with help, and never reaches the kernel', async (t) => {
   for (const [title, words, err] of badSpecs) {

@@ -83,6 +83,22 @@ export const equivalents: readonly Equivalent[] = [
     count: 1,
     because: 'both drop, and count in the same class',
   },
+  // With a stub: 2 in `from`, `input` and `postrouting` is the accept for its datagrams.
+  {
+    pattern: /^with a stub: ((from|input|postrouting) 1|from 2): swapped with the next$/,
+    count: 4,
+    because: 'no packet fits both rules: one is for TCP, the other for UDP, and neither for IPv6',
+  },
+  {
+    pattern: /^with a stub: (input|postrouting) 2: (iifname|oifname) missing$/,
+    count: 2,
+    because: "an accept for other links than the sandbox's: the policy of the chain accepts those anyway",
+  },
+  {
+    pattern: /^with a stub: input 2: ipv6 accept in front$/,
+    count: 1,
+    because: 'no IPv6 packet of the sandbox comes so far: prerouting has dropped it',
+  },
 ];
 
 /** Of the rules for a service's address, each the second of its chain, for the reasons that hold for the first ones above. */

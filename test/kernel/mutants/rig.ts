@@ -18,10 +18,9 @@ import { planFence, type FenceSpec, type Transaction } from '../../../nft/index.
 
 /** A boundary whose rules can be changed at will. */
 export interface Rig {
+  readonly id: string;
   readonly table: string;
   readonly plan: Transaction;
-  /** `CHAIN POSITION`, counted from 1, of each rule about the address for services. */
-  readonly serviceRules: readonly string[];
   /** Loads these commands as they are, then one in nft's own language. Throws when the kernel does not take them. */
   load(commands: readonly object[], after?: string): void;
   /** What every probe that is about packets says now; a hasty one ends with the first round that shows a fault. Rejects when the counters of the fence cannot be read. */
@@ -37,12 +36,23 @@ const refusal = (id: string): string =>
 const isSuspect = ({ probe, ahead, past, rose }: Sighting): boolean =>
   ahead < probe.packet.ports.length || (probe.meets === null ? past < ahead : past > 0 || rose < ahead);
 
-/** `id` is a run id that nobody else has; `hasServices` adds an address for services. */
-export async function makeRig(id: string, hasServices = false): Promise<Rig> {
+/** What the fence of a rig has besides TCP to the proxy. */
+export interface RigExtras {
+  /** UDP ports of the proxy. */
+  readonly datagrams?: readonly number[];
+  /** Whether there is an address for services. */
+  readonly hasServices?: boolean;
+}
+
+/** `id` is a run id that nobody else has. */
+export async function makeRig(
+  id: string,
+  { datagrams = [], hasServices = false }: RigExtras = {},
+): Promise<Rig> {
   const resources = createResources();
   const names = namesOf(id);
   const slot = slotAt(1000);
-  const ports = [3128, 5432];
+  const ports = [3128, 5432, ...datagrams];
   const services = hasServices ? [{ address: slot.services[0] ?? '', ports: [5432, 6379] }] : [];
   const directory = mkdtempSync(join(tmpdir(), 'sallyport-rig-'));
   await resources.add({ name: 'files', release: () => rmSync(directory, { recursive: true, force: true }) });
@@ -56,19 +66,26 @@ export async function makeRig(id: string, hasServices = false): Promise<Rig> {
   );
   await resources.add(await raiseLink(names));
   const ends = { interface: names.link, address: slot.sandbox, proxy: slot.proxy };
-  const sandbox = { name: id, ...ends, ports, frames: true, ...(hasServices && { services }) };
+  const sandbox = {
+    name: id,
+    ...ends,
+    ports,
+    frames: true,
+    ...(datagrams.length > 0 && { datagrams }),
+    ...(hasServices && { services }),
+  };
   const spec: FenceSpec = { table: names.table, pool, sandboxes: [sandbox] };
   const prober = await startProber(names);
   await resources.add(prober);
   const listener = await openListener(slot.proxy);
   await resources.add(listener);
-  const place = { names, slot, ports, services, directory };
+  const place = { names, slot, ports, datagrams, services, directory };
   const rounds = await openRounds({ place, prober, hasSix: true, listener: listener.port, patienceMs: 1000 });
   await resources.add(rounds);
   return {
+    id,
     table: names.table,
     plan: planFence(spec),
-    serviceRules: [`from_${id} 2`, 'input 2', 'postrouting 2'],
     load(commands, after) {
       const file = join(directory, 'rules');
       writeFileSync(file, JSON.stringify({ nftables: commands }));
@@ -89,6 +106,8 @@ export async function makeRig(id: string, hasServices = false): Promise<Rig> {
         run: id,
         canary: { host: '', answer: { id: '', outcome: 'replied', reply: refusal(id) } },
         allowed: null,
+        doors: [],
+        heard: null,
         left: { routes: [], isIpv6Off: true },
         isQuiet: true,
       });
