@@ -90,6 +90,11 @@ export const equivalents: readonly Equivalent[] = [
     because: 'no packet fits both rules: one is for TCP, the other for UDP, and neither for IPv6',
   },
   {
+    pattern: /^with a stub: from 2: notrack missing$/,
+    count: 1,
+    because: 'as of rule 1',
+  },
+  {
     pattern: /^with a stub: (input|postrouting) 2: (iifname|oifname) missing$/,
     count: 2,
     because: "an accept for other links than the sandbox's: the policy of the chain accepts those anyway",
@@ -103,6 +108,7 @@ export const equivalents: readonly Equivalent[] = [
 
 /** Of the rules for a service's address, each the second of its chain, for the reasons that hold for the first ones above. */
 export const serviceEquivalents: readonly string[] = [
+  'from 2: notrack missing',
   'from 2: swapped with the next',
   'input 2: iifname missing',
   'input 2: ipv6 accept in front',
