@@ -10,11 +10,13 @@ import type { Ended, RunningCommand } from './backends/index.ts';
 import { auditSize } from './denied.ts';
 import { proxyVariables, wantedVariables } from './environment.ts';
 import type { RunOptions } from './options.ts';
+import { policyFacts } from './policy-facts.ts';
 import { signal } from './processes.ts';
 import { proxyFiles } from './proxy-files.ts';
 import { compilePolicy, startProxyPart } from './proxy-part.ts';
 import type { RunContext, RunResult } from './run.ts';
 import { prepareState } from './state.ts';
+import { RunRefused } from './refusal.ts';
 import { supervise } from './supervise.ts';
 
 const banner =
@@ -27,6 +29,11 @@ const kept = ['PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'TERM', 'LANG', 'TMPDI
 export async function runEnvOnly(options: RunOptions, context: RunContext): Promise<RunResult> {
   context.voice.tell({ event: 'env_only', message: banner });
   const policy = await compilePolicy(options.policy);
+  refuseClash([
+    ...policyFacts(policy.text).services.map(({ port }) => port),
+    ...options.services.map(({ port }) => port),
+    ...options.hostPorts,
+  ]);
   await prepareState(options.state);
   const directory = await mkdtemp(join(tmpdir(), 'sallyport-'));
   await chmod(directory, 0o711);
@@ -79,6 +86,17 @@ export async function runEnvOnly(options: RunOptions, context: RunContext): Prom
 }
 
 /** A port that was free a moment ago. The proxy refuses to start if somebody else was faster. */
+/** There is one loopback address for all services, and no link that could have more. */
+function refuseClash(ports: readonly number[]): void {
+  const twice = ports.find((port, i) => ports.indexOf(port) < i);
+  if (twice === undefined) return;
+  throw new RunRefused(
+    'usage',
+    `port ${twice} is wanted twice, and --env-only has one address for all services`,
+    'leave out one of them, or leave out --env-only',
+  );
+}
+
 async function freePort(address: string): Promise<number> {
   const server = createServer();
   server.listen(0, address);

@@ -293,6 +293,13 @@ t.test('sallyport run', { skip: needs(t, worldNeeds) }, async (t) => {
       t.match(weak.stdout, /no_rule_matched\s+origin0\n/);
       t.match(weak.stderr, /policy, not physics/);
       t.match(weak.stderr, /\nsallyport: denied 1: bad\.test no_rule_matched \(1\); audit: .*\n$/);
+      const clash = ['--service', 'one=a.test:5432', '--service', 'two=b.test:5432'];
+      const refused = await world.host.run(
+        asNobody([node, main, 'run', '--env-only', ...policy, ...clash, '--', 'echo', 'RAN']),
+        { env },
+      );
+      t.equal(refused.code, 2);
+      t.match(refused.stderr, /port 5432 is wanted twice, and --env-only has one address/);
       await world.host.run(['rm', '-rf', env.SALLYPORT_STATE_DIR]);
     },
   );
