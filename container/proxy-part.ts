@@ -154,7 +154,11 @@ const tailBytes = 4096;
 function tail(child: ChildProcess): Tail {
   let kept = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
-    kept = (kept + chunk).slice(-tailBytes);
+    kept += chunk;
+    if (kept.length <= tailBytes) return;
+    // Whole lines only: the end of one may read like an error that it is not.
+    kept = kept.slice(-tailBytes);
+    kept = kept.slice(kept.indexOf('\n') + 1);
   });
   child.stderr?.on('error', () => undefined);
   return { text: () => kept };

@@ -34,7 +34,7 @@ export function comparePlan(
   const found = readShape(listing);
   if (found.tables.length === 0) return [`table \`${table}\` is missing`];
   return [
-    ...missing(planned.tables, found.tables).map((name) => `table \`${name}\` is missing`),
+    ...missing([...new Set(planned.tables)], found.tables).map((name) => `table \`${name}\` is missing`),
     ...compareTables(planned, found),
   ];
 }
