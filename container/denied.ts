@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
+import { canaryOf } from './gate/index.ts';
 import { printable } from './names.ts';
 
 /** Where in the audit file a run is: byte offsets. The file may hold earlier runs of the same name. */
@@ -30,7 +31,7 @@ export async function auditSize(file: string): Promise<number> {
   );
 }
 
-/** Counts the denials of run `run`. A client of the launch gate may end only after the gate: its lines are left out. */
+/** Counts the denials of run `run`, without the gate's: at the launch, of clients that end only later, and when `sallyport probe` tries it again. */
 export async function readDenied(file: string, run: string, span: AuditSpan): Promise<Denied> {
   const size = await auditSize(file);
   if (size === 0) return { total: 0, most: [] };
@@ -38,6 +39,7 @@ export async function readDenied(file: string, run: string, span: AuditSpan): Pr
   const from = size < span.command ? { start: 0, command: 0 } : span;
   const counts = new Map<string, number>();
   const ofGate = new Set<unknown>();
+  const canary = canaryOf(run);
   let [total, at] = [0, from.start];
   for await (const line of createInterface({ input: createReadStream(file, { start: from.start }) })) {
     const isGate = at < from.command;
@@ -48,7 +50,11 @@ export async function readDenied(file: string, run: string, span: AuditSpan): Pr
     // A denied name has none.
     const tunnel = event.get('tunnel');
     if (isGate) ofGate.add(tunnel);
-    else if (isDenial(event) && (tunnel === undefined || !ofGate.has(tunnel))) {
+    else if (
+      isDenial(event) &&
+      event.get('host') !== canary &&
+      (tunnel === undefined || !ofGate.has(tunnel))
+    ) {
       total += 1;
       addTo(counts, event);
     }

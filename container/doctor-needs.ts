@@ -39,7 +39,7 @@ export async function examine(patient: Patient): Promise<readonly Finding[]> {
     await namespaces(patient),
     stateDirectory(patient),
     ipv6(patient),
-    nix(patient),
+    ...extras.map((row) => extra(patient, row)),
   ];
 }
 
@@ -167,14 +167,16 @@ function ipv6({ proc }: Patient): Finding {
   return ok('ipv6', 'in use here; a run gets none, and the fence drops it');
 }
 
-function nix({ path }: Patient): Finding {
-  const found = findTool('nix-instantiate', path);
-  if (found !== undefined) return ok('nix', found);
-  return warn(
-    'nix',
-    'not on PATH; only policies written in Nix need it, JSON does not',
-    'apt-get install nix-bin',
-  );
+/** Programs that only some runs want. */
+const extras: readonly (readonly [need: string, ...row: Row])[] = [
+  ['nix', 'nix-instantiate', 'nix-bin', 'only policies written in Nix need it, JSON does not'],
+  ['tcpdump', 'tcpdump', 'tcpdump', 'only `sallyport run --log-drops` needs it'],
+];
+
+function extra({ path }: Patient, [need, name, debianPackage, purpose]: (typeof extras)[number]): Finding {
+  const found = findTool(name, path);
+  if (found !== undefined) return ok(need, found);
+  return warn(need, `not on PATH; ${purpose}`, `apt-get install ${debianPackage}`);
 }
 
 function readText(path: string): string {

@@ -85,7 +85,6 @@ export async function runEnvOnly(options: RunOptions, context: RunContext): Prom
   };
 }
 
-/** A port that was free a moment ago. The proxy refuses to start if somebody else was faster. */
 /** There is one loopback address for all services, and no link that could have more. */
 function refuseClash(ports: readonly number[]): void {
   const twice = ports.find((port, i) => ports.indexOf(port) < i);
@@ -97,6 +96,7 @@ function refuseClash(ports: readonly number[]): void {
   );
 }
 
+/** A port that was free a moment ago. The proxy refuses to start if somebody else was faster. */
 async function freePort(address: string): Promise<number> {
   const server = createServer();
   server.listen(0, address);

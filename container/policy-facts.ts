@@ -13,8 +13,8 @@ export interface PolicyFacts {
 /** Reads canonical policy text, as the policy's own loader has checked and written it. */
 export function policyFacts(text: string): PolicyFacts {
   const document: unknown = JSON.parse(text);
-  const denied = new Set(list(document, 'deny').map((rule) => field(rule, 'host')));
-  const rule = list(document, 'allow').find((one) => isExact(one) && !denied.has(field(one, 'host')));
+  const denied = list(document, 'deny').map((rule) => String(field(rule, 'host')));
+  const rule = list(document, 'allow').find((one) => isExact(one) && !denied.some((by) => covers(by, one)));
   const [port = 443] = list(rule, 'ports');
   return {
     services: list(document, 'services').map((one) => ({
@@ -33,6 +33,12 @@ function portsOf(rule: unknown): readonly number[] {
 
 function isExact(rule: unknown): boolean {
   return !String(field(rule, 'host')).includes('*') && field(rule, 'protocol') !== 'http';
+}
+
+/** A deny rule wins, also over a name that is allowed exactly. */
+function covers(pattern: string, rule: unknown): boolean {
+  const host = String(field(rule, 'host'));
+  return pattern === host || (pattern.startsWith('*.') && host.endsWith(pattern.slice(1)));
 }
 
 function list(value: unknown, key: string): readonly unknown[] {

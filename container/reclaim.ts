@@ -7,7 +7,7 @@ import { clearGate } from './gate/index.ts';
 import { namesOf } from './names.ts';
 import { deleteLink, deleteNetns, forgetAnswers, lowerLink } from './network.ts';
 import { processesIn } from './processes.ts';
-import { createResources, type ReleaseFailure } from './resource.ts';
+import { createResources, type ReleaseFailure, type Resource } from './resource.ts';
 import { slotOf, sweepSlots } from './slot.ts';
 import { isAlive, listRuns, netnsOf, startTime, type RunRecord, type StatePaths } from './state.ts';
 
@@ -51,7 +51,7 @@ function isReachable(record: RunRecord): boolean {
  * as the name may have passed to a live run meanwhile.
  */
 async function claim(paths: StatePaths, record: RunRecord): Promise<boolean> {
-  const lock = join(paths.runs, record.id, 'sweeper');
+  const lock = lockOf(join(paths.runs, record.id));
   const holder = await readlink(lock).catch(() => undefined);
   if (holder !== undefined && startTime(Number(holder)) === undefined) await rm(lock, { force: true });
   const isLocked = await symlink(String(process.pid), lock).then(
@@ -66,6 +66,10 @@ async function claim(paths: StatePaths, record: RunRecord): Promise<boolean> {
   return false;
 }
 
+function lockOf(directory: string): string {
+  return join(directory, 'sweeper');
+}
+
 /** The same order as a run's own end: processes, link down, rules, link, namespace, directory. */
 async function reclaim(
   paths: StatePaths,
@@ -74,12 +78,13 @@ async function reclaim(
   const names = namesOf(record.id);
   const isHere = record.hostNetns === netnsOf('self');
   const resources = createResources();
-  const take = async (name: string, release: () => Promise<void>): Promise<void> =>
+  const take = async (name: string, release: Resource['release']): Promise<void> =>
     await resources.add({ name, release });
-  await take(
-    'directory',
-    async () => await rm(join(paths.runs, record.id), { recursive: true, force: true }),
-  );
+  // What is left over is remembered, for the next sweep by whomever.
+  await take('directory', async (left = []) => {
+    const directory = join(paths.runs, record.id);
+    await rm(left.length === 0 ? directory : lockOf(directory), { recursive: true, force: true });
+  });
   await take('network namespace', async () => await deleteNetns(names));
   if (isHere) {
     const slot = await slotOf(paths, record.id);

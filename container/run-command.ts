@@ -59,7 +59,7 @@ export function runCommand(caller: Caller): Command {
     .option('--audit <file>', 'audit file (default: <state>/audit/<name>.jsonl; it stays after the run)')
     .option(
       '--wiring <env|transparent|both>',
-      'how the command finds the proxy: by variables, by DNS and TLS ports that lead to it, or both (default: both)',
+      'how the command finds the proxy: by variables, by DNS that leads to its ports for TLS and plain HTTP, or both (default: both)',
     )
     .option(
       '--log-drops',

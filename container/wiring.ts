@@ -1,14 +1,14 @@
-// How the command finds its way out: told by proxy variables, led by DNS to ports that take TLS as it comes, or both. Opens nothing.
+// How the command finds its way out: told by proxy variables, led by DNS to ports that take TLS and plain HTTP as they come, or both. Opens nothing.
 import { RunRefused } from './refusal.ts';
 
-/** `env`: variables only. `transparent`: DNS and TLS ports only. */
+/** `env`: variables only. `transparent`: DNS and transparent ports only. */
 export type Wiring = (typeof wirings)[number];
 
 export const wirings = ['env', 'transparent', 'both'] as const;
 
 /** Ports of the proxy's address besides its own, the services' and the host's. */
 export interface WiredPorts {
-  /** Where TLS is taken as it comes; empty without. */
+  /** Where TLS and plain HTTP are taken as they come; empty without. */
   readonly transparent: readonly number[];
   /** Where names are answered, over UDP and TCP; empty without. */
   readonly dns: readonly number[];

@@ -75,7 +75,7 @@ export const settingTable: SettingTable = {
     'transparent',
     list(endpoint),
     [],
-    'where clients that know no proxy speak TLS at once; the server name is the request',
+    'where clients that know no proxy come, with TLS or plain HTTP; the server name or the `Host` is the request',
   ),
   dnsListen: setting(
     'dns-listen',
@@ -95,7 +95,12 @@ export const settingTable: SettingTable = {
     false,
     'tell the parent names: it looks them up again, so the addresses that were judged are not the ones it dials',
   ),
-  audit: setting('audit', path, '-', 'file for one JSON line per decision and close; - is stdout'),
+  audit: setting(
+    'audit',
+    path,
+    '-',
+    'file for one JSON line per decision, close, denied name and drop; - is stdout',
+  ),
   metrics: setting('metrics', orNone(endpoint), null, 'own socket for /metrics, /healthz, /readyz'),
   admin: setting('admin', orNone(path), null, 'unix socket for health, policy, tunnels, reload'),
   run: setting('run', orNone(runName), null, 'name of the run, for the audit and refusals'),
@@ -110,7 +115,7 @@ export const settingTable: SettingTable = {
     'hints',
     toggle,
     true,
-    'tell a refused client how to go on: hint, similar name, rule, how to ask for more; off, it is told no name but its own',
+    'help in a refusal: hint, similar name, rule, how to ask for more; without, it names nothing but what was asked for',
   ),
   enforcement: setting(
     'enforcement',

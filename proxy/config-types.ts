@@ -43,7 +43,7 @@ export interface ProxySettings {
   readonly serviceListen: string | null;
   /** Services that have an address of their own. */
   readonly serviceAt: readonly ServiceAddress[];
-  /** Where clients speak TLS at once. */
+  /** Where clients that know no proxy come, with TLS or plain HTTP. */
   readonly transparent: readonly string[];
   /** Where names are answered with the address itself, over UDP and TCP. */
   readonly dnsListen: readonly string[];

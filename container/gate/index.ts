@@ -14,7 +14,7 @@ import type { ProbeResult } from './result.ts';
 import { runRounds } from './rounds.ts';
 import { tryUnrouted } from './unrouted.ts';
 
-export type { Doorway } from './ask-proxy.ts';
+export { canaryOf, type Doorway } from './ask-proxy.ts';
 export { probeTable, refuseUnlessPassed } from './judge.ts';
 export { clearGate } from './observer.ts';
 export type { Place } from './place.ts';

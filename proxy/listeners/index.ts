@@ -14,7 +14,7 @@ export interface Place {
   readonly at: string;
   /** As it was when the ports were chosen; null is where requests name their own target. */
   readonly service: NamedPlace | null;
-  /** The client speaks TLS at once. */
+  /** The client takes it for the origin: it speaks TLS or plain HTTP at once. */
   readonly isTransparent?: boolean;
   /** A descriptor that listens there already. */
   readonly fd?: number;

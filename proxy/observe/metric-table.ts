@@ -184,7 +184,7 @@ export const metricTable: readonly MetricRow[] = [
   metric(
     'sallyport_audit_dropped_total',
     'counter',
-    'Close lines lost because the audit could not be written.',
+    'Lines of closes, names and drops that were lost because the audit could not be written.',
   ),
   metric('sallyport_audit_ok', 'gauge', '1 while the audit can be written, else 0: then nobody is let out.'),
   metric(

@@ -14,7 +14,7 @@ const ttlS = 5;
 /** What the answering needs of the proxy. */
 export interface StubDeps extends Pick<Deps, 'settings' | 'network' | 'clock'> {
   readonly policyStore: Pick<Deps['policyStore'], 'current'>;
-  readonly observers: Pick<Deps['observers'], 'answered' | 'named' | 'bug'>;
+  readonly observers: Pick<Deps['observers'], 'answered' | 'named' | 'notAccepted' | 'bug'>;
 }
 
 /** Who asks, and where. Both ends come from the kernel. */

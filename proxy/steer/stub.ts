@@ -73,7 +73,7 @@ function asItIs(
 }
 
 function hear(socket: Datagrams, local: Endpoint, { deps, principalOf, reply }: Stub): void {
-  socket.on('error', (error) => deps.observers.bug(error, 'accept'));
+  socket.on('error', (error) => deps.observers.notAccepted(error));
   socket.on('message', (message, { address, port }) => {
     const peer = { address, port };
     const principal = principalOf(local, peer);
@@ -105,6 +105,6 @@ async function openStreams(
     const served = serveStream(conn, { answer, signal, timeoutMs: deps.settings.headTimeoutMs });
     void served.catch((error: unknown) => deps.observers.bug(error, 'head')).finally(() => place.release());
   };
-  const failed = (error: Error): void => deps.observers.bug(error, 'accept');
+  const failed = (error: Error): void => deps.observers.notAccepted(error);
   return await deps.network.listen(at, { accepted, failed });
 }

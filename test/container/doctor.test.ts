@@ -9,7 +9,7 @@ import { tool, ToolError } from '../../container/exec.ts';
 import { preflight } from '../../container/preflight.ts';
 import { needs } from '../helpers/needs.ts';
 
-const tools = 'nft ip unshare nsenter setpriv pivot_root mount nix-instantiate'.split(' ');
+const tools = 'nft ip unshare nsenter setpriv pivot_root mount nix-instantiate tcpdump'.split(' ');
 const allCapabilities = 'CapEff:\t000001ffffffffff\n';
 
 /** A machine that has everything, in a directory of its own; `hide` takes programs away from its PATH. */
@@ -65,13 +65,19 @@ t.test('nft hidden from PATH is a fail line with the fix, and ends in 1', async 
     text,
     /^fail {2}nft .*not on PATH; builds the fence\n +fix: (apt-get install nftables|export PATH=)/m,
   );
-  t.match(text, /1 of 14 needs fail/);
+  t.match(text, /1 of 15 needs fail/);
 });
 
 t.test('a missing nix is a warning, never a failure', async (t) => {
   const { text, status } = await doctor(healthy(t, ['nix-instantiate']));
   t.equal(status, 0);
   t.match(text, /^warn {2}nix .*\n +fix: apt-get install nix-bin/m);
+});
+
+t.test('without tcpdump only --log-drops is out of reach', async (t) => {
+  const { text, status } = await doctor(healthy(t, ['tcpdump']));
+  t.equal(status, 0);
+  t.match(text, /^warn {2}tcpdump .*--log-drops.*\n +fix: apt-get install tcpdump/m);
 });
 
 t.test('--json says the same to a program', async (t) => {

@@ -434,13 +434,12 @@ t.test('the gate tries a name that the policy really allows by its exact spellin
   const allow = [
     { host: '*.x.example' },
     { host: 'denied.example' },
+    { host: 'deep.under.example' },
     { host: 'plain.example', protocol: 'http' },
     { host: 'a.example', ports: [8443] },
   ];
-  t.same(policyFacts(policy({ allow, deny: [{ host: 'denied.example' }] })).allowed, {
-    host: 'a.example',
-    port: 8443,
-  });
+  const deny = [{ host: 'denied.example' }, { host: '*.under.example' }];
+  t.same(policyFacts(policy({ allow, deny })).allowed, { host: 'a.example', port: 8443 });
   const services = [{ name: 'db', host: 'db.example', port: 5432 }];
   t.same(policyFacts(policy({ services })).services, [{ name: 'db', port: 5432 }]);
   const ports = [

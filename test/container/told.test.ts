@@ -44,6 +44,9 @@ t.test('what was denied is counted from the audit: this run, its command, each v
     line('r1', 'b', 'evil.example'),
     line('r1', 'c', '1.2.3.4', 'host_is_address'),
     line('r2', 'd', 'other-run.example'),
+    line('r1', 'probe', 'gate-r1.invalid'),
+    line('r1', '', 'asked.example').replace('decision', 'name').replace('"tunnel":"",', ''),
+    `${JSON.stringify({ event: 'drop', run: 'r1', class: 'dns', protocol: 'udp', address: '"deny"' })}\n`,
     line('r1', 'e', 'let-out.example').replace('"verdict":"deny"', '"verdict":"allow","detail":"\\"deny\\""'),
     line('r1', 'a', 'evil.example').replace('decision', 'close'),
     'not JSON "deny"\n',
@@ -51,15 +54,16 @@ t.test('what was denied is counted from the audit: this run, its command, each v
   writeFileSync(file, own.join(''), { flag: 'a' });
   const denied = await readDenied(file, 'r1', { start, command });
   t.same(denied, {
-    total: 3,
+    total: 4,
     most: [
       { host: 'evil.example', reason: 'no_rule_matched', count: 2 },
       { host: '1.2.3.4', reason: 'host_is_address', count: 1 },
+      { host: 'asked.example', reason: 'no_rule_matched', count: 1 },
     ],
   });
   t.equal(
     deniedText(denied, '/a'),
-    'denied 3: evil.example no_rule_matched (2), 1.2.3.4 host_is_address (1); audit: /a',
+    'denied 4: evil.example no_rule_matched (2), 1.2.3.4 host_is_address (1), asked.example no_rule_matched (1); audit: /a',
   );
   const many = Array.from({ length: 2000 }, (_, n) => line('r1', `t${n}`, `h${n}.example`));
   writeFileSync(file, many.join(''));

@@ -43,8 +43,9 @@ const holes: readonly Hole[] = [
     async make(world, run) {
       const resolver = world.host.start([process.execPath, '-e', resolverCode]);
       await resolver.line((line) => line === 'listening');
+      // Not by NAT: what passes between a sandbox and the proxy is no flow to it.
       const redirect =
-        'add table ip steal; add chain ip steal c { type nat hook prerouting priority -100; }; add rule ip steal c udp dport 53 redirect to :5300';
+        'add table ip steal; add chain ip steal c { type filter hook prerouting priority -100; }; add rule ip steal c iifname "sp-*" udp dport 53 udp dport set 5300';
       await world.host.must(['nft', redirect]);
       await world.host.must(['nft', 'flush', 'chain', 'inet', `sallyport_${run}`, 'input']);
     },

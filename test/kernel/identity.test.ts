@@ -3,6 +3,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { slotAt } from '../../container/slot.ts';
 import { needs } from '../helpers/needs.ts';
 import { makeWorld, policy, worldNeeds, type StartedRun, type World } from './world.ts';
 
@@ -147,12 +148,9 @@ function tunnel(host: string, options = ''): string {
 
 /** The address of a live run, and that of its proxy. */
 function placeOf(world: World, word: string): readonly string[] {
-  const file = join(world.state, 'runs', world.name(word), 'proxy.json');
-  const { principals, serviceListen } = JSON.parse(readFileSync(file, 'utf8')) as {
-    principals: readonly { source: string }[];
-    serviceListen: string;
-  };
-  return [principals[0]?.source.replace('/32', '') ?? '', serviceListen];
+  const file = join(world.state, 'runs', world.name(word), 'boundary.json');
+  const { sandbox, proxy } = slotAt((JSON.parse(readFileSync(file, 'utf8')) as { slot: number }).slot);
+  return [sandbox, proxy];
 }
 
 async function flows(world: World): Promise<string> {

@@ -34,7 +34,11 @@ t.test(
 const skip = needs(t, [...worldNeeds, 'cc', 'mount', 'prlimit', 'ss', 'ipv6']);
 
 t.test('a boundary under attack: no packet but to the proxy leaves it', { skip }, async (t) => {
-  const grounds = await makeGrounds(t, (world) => [siegeNames((word) => world.name(word)).link, byHandLink]);
+  const ports = 'tcp dport { 3128, 5432 }';
+  const grounds = await makeGrounds(t, (world) => [
+    { name: siegeNames((word) => world.name(word)).link, ports: [ports, 'udp dport 53'] },
+    { name: byHandLink, ports: [ports] },
+  ]);
   const { world, arrivedMeanwhile, receivers } = grounds;
   const siege = await laySiege(t, grounds);
   const byHand = await makeByHand(t, grounds);
@@ -69,7 +73,11 @@ t.test('a boundary under attack: no packet but to the proxy leaves it', { skip }
     t.match(siege.run.lines.slice(from).join('\n'), `table ${table} could not be given back`);
     t.match(await world.host.must(['nft', 'list', 'tables']), table);
     const env = { ...process.env, SALLYPORT_STATE_DIR: world.state };
-    await world.host.must([process.execPath, entry, 'reclaim'], { env });
+    const reclaim = [process.execPath, entry, 'reclaim'];
+    const early = await world.host.run(reclaim, { env: { ...env, PATH: '/usr/bin:/bin' } });
+    t.equal(early.code, 69, 'a sweep that finds no nft either');
+    t.match(early.stderr, /launch gate: .*nft/);
+    t.match(await world.host.must(reclaim, { env }), /^reclaimed: /, 'does not forget the run');
     t.notMatch(await world.host.must(['nft', 'list', 'tables']), table);
   });
 

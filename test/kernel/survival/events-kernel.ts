@@ -1,4 +1,5 @@
 // What may happen to a run's part in the kernel: its table, its link, its namespace, and the program that reads the rules.
+import { readFileSync } from 'node:fs';
 import type { Test } from 'tap';
 import { nowhere } from './grounds.ts';
 import type { Siege } from './siege.ts';
@@ -55,7 +56,10 @@ export const madeAnew: Readonly<Record<string, Event>> = {
   async 'the network namespace is made anew'(t, { world, cell, netns, run }) {
     const { host } = world;
     const { length } = run.lines;
-    const command = (await host.must(['pgrep', '-n', '-f', '^sleep 7177'])).trim();
+    // Of this run alone: others may have one, too.
+    const pids = (await host.must(['ip', 'netns', 'pids', netns])).trim().split('\n');
+    const command =
+      pids.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('sleep\0')) ?? '';
     await host.must(['ip', 'netns', 'del', netns]);
     await host.must(['ip', 'link', 'del', cell.link]);
     const left = await host.must(['nsenter', `--net=/proc/${command}/ns/net`, '--', 'ip', '-o', 'link']);

@@ -32,8 +32,13 @@ export const aims = { near: '10.97.0.2', host: '10.98.0.1' } as const;
 
 const classes: readonly DropClass[] = ['direct', 'udp', 'dns', 'icmp', 'host', 'ipv6'];
 
-/** `links` are the host's ends of the sandboxes: from there only TCP to a proxy's ports may arrive. */
-export async function makeGrounds(t: Tearable, links: (world: World) => readonly string[]): Promise<Grounds> {
+/** The host's end of a sandbox's link, and what may arrive from there: matches of its proxy's ports. */
+interface Link {
+  readonly name: string;
+  readonly ports: readonly string[];
+}
+
+export async function makeGrounds(t: Tearable, links: (world: World) => readonly Link[]): Promise<Grounds> {
   const world = await makeWorld(t);
   const { host, outside, dir } = world;
   const near = await makeNetns(t, 'near');
@@ -44,13 +49,15 @@ export async function makeGrounds(t: Tearable, links: (world: World) => readonly
   await host.must(['ip', 'addr', 'add', '2001:db8:98::1/64', 'dev', 'up0', 'nodad']);
   await outside.must(['ip', 'addr', 'add', '2001:db8:98::2/64', 'dev', 'up0', 'nodad']);
   await host.must(['sysctl', '-qw', 'net.ipv6.conf.all.forwarding=1']);
-  const names = links(world).map((link) => `"${link}"`);
+  const all = links(world);
   const receivers = {
     outside: await receive(outside, 'prerouting', ['iifname != "up0"', `ip saddr ${aims.host}`]),
     near: await receive(near, 'prerouting', ['iifname != "near0"']),
     host: await receive(host, 'input', [
-      `iifname != { ${names.join(', ')} }`,
-      'ip saddr 10.219.0.0/16 ip daddr 10.219.0.0/16 tcp dport { 3128, 5432 }',
+      `iifname != { ${all.map(({ name }) => `"${name}"`).join(', ')} }`,
+      ...all.flatMap(({ name, ports }) =>
+        ports.map((one) => `iifname "${name}" ip saddr 10.219.0.0/16 ip daddr 10.219.0.0/16 ${one}`),
+      ),
     ]),
   };
   const nft = createNft({ enter: host.enter });

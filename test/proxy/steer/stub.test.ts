@@ -69,6 +69,9 @@ async function startStub(t: Test, settings: Partial<ProxySettings> = {}): Promis
     observers: {
       answered: (answer: DnsAnswer) => void answers.push(answer),
       named: (event: NameEvent) => void names.push(event),
+      notAccepted(error: unknown) {
+        throw error;
+      },
       bug(error: unknown) {
         throw error;
       },
