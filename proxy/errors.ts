@@ -32,3 +32,8 @@ export class ProxyError extends Error {
     this.stage = stage;
   }
 }
+
+/** The destination took the request, and left or broke the protocol before it answered. */
+export function noAnswer(cause: unknown): ProxyError {
+  return new ProxyError('upstream_reset', 'relay', 'the destination gave no answer', { cause });
+}

@@ -92,7 +92,8 @@ async function ask(conn: Conn, { authority, hop, signal, on }: Asking): Promise<
   conn.write(connectHead(authority, hop.credentials));
   const look = createAnswerReader();
   const { found, bytes } = await conn.read({ look, timeoutMs: answerTimeoutMs, signal });
-  if (typeof found === 'object' && found.status === 200) {
+  // Given up after the answer came and before this went on: nobody would close it.
+  if (typeof found === 'object' && found.status === 200 && !signal.aborted) {
     conn.unread(bytes.subarray(found.length));
     on.connected(conn);
     return;

@@ -29,7 +29,15 @@ const places: ReadonlyMap<string, readonly string[]> = new Map([
   ['execa', ['nft/client.ts', 'container/backends/']],
   ['pino', ['proxy/observe/audit.ts', 'proxy/main.ts']],
   ['prom-client', ['proxy/observe/', 'proxy/admin.ts']],
-  ['undici', ['proxy/admin-client.ts', 'proxy/listeners/http-exchange.ts', 'proxy/listeners/http-answer.ts']],
+  [
+    'undici',
+    [
+      'proxy/admin-client.ts',
+      'proxy/listeners/http-agent.ts',
+      'proxy/listeners/http-exchange.ts',
+      'proxy/listeners/http-answer.ts',
+    ],
+  ],
 ]);
 
 /** The files of container/ that may know the proxy at run time: one starts it, one lists its commands. */

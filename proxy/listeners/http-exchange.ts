@@ -5,10 +5,11 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Reason } from '../../policy/index.ts';
 import { SocketConn, type Conn } from '../conn/index.ts';
-import { ProxyError, RequestFault } from '../errors.ts';
+import { noAnswer, RequestFault } from '../errors.ts';
 import type { RelayCause, RelayEnd, RelayHandle } from '../relay/index.ts';
 import { hearErrors, resetSocket } from '../sockets.ts';
 import type { Exchange, ExchangeRequest } from '../types.ts';
+import { agentOver, type Connect } from './http-agent.ts';
 import { answerFraming, answerHead, fieldsOf, framed, lastPiece, type AnswerFraming } from './http-answer.ts';
 import { BodyCut, readBody } from './http-body.ts';
 import { headBytes, type HttpRequest } from './http-target.ts';
@@ -81,10 +82,8 @@ class HttpExchange implements RelayHandle {
     const { method, path, host, fields, framing, isUpgrade } = this.#request;
     const length = framing.kind === 'length' ? ['content-length', String(framing.bytes)] : [];
     try {
-      // 90 ms to load: not for a proxy whose policy has no plain HTTP.
-      const { Client } = await import('undici');
+      const agent = await agentOver(host, this.#connect);
       if (this.#isOver || !this.#count('up', headBytes(this.#request))) return;
-      const agent = new Client(`http://${host}`, { ...agentOptions, connect: this.#connect });
       this.#destroyAgent = () => void agent.destroy().catch(() => {});
       const headers = ['host', host, ...fields, ...length];
       const body = framing.kind === 'none' ? null : Readable.from(this.#body(framing), { objectMode: false });
@@ -98,7 +97,7 @@ class HttpExchange implements RelayHandle {
   }
 
   /** The granted socket, once: undici has no other way out. */
-  readonly #connect = (_: unknown, callback: (...result: [null, Socket] | [Error, null]) => void): void => {
+  readonly #connect: Connect = (_, callback) => {
     // Later: undici does not go on by itself after an answer within the call.
     setImmediate(() => {
       if (this.#socket.destroyed) callback(new Error('the connection is gone'), null);
@@ -140,8 +139,8 @@ class HttpExchange implements RelayHandle {
       return;
     }
     if (status < 200) {
-      // An interim answer (103): HTTP/1.0 has none.
-      if (this.#request.minor === 1) this.#tell(answerHead(answer, 'none', []));
+      // An interim answer (103): HTTP/1.0 has none. undici does not wait for room within one: a client that does not read goes without.
+      if (this.#request.minor === 1 && !this.#client.isCongested) this.#tell(answerHead(answer, 'none', []));
       return;
     }
     const framing = answerFraming(answer, this.#request);
@@ -190,6 +189,13 @@ class HttpExchange implements RelayHandle {
     const last = lastPiece(this.#framing);
     if (isReusable) this.#client.write(last);
     else this.#client.end(last);
+    // Who asks on without reading would pile up answers: heads have no other bound.
+    if (isReusable && this.#client.isCongested) this.#client.onRoom(() => this.#close(true));
+    else this.#close(isReusable);
+  }
+
+  #close(isReusable: boolean): void {
+    if (this.#isOver) return;
     this.#state.isReusable = isReusable;
     this.#finish({ cause: 'both_ended' });
   }
@@ -200,7 +206,7 @@ class HttpExchange implements RelayHandle {
     if (error instanceof BodyCut) this.#cut(error.why === 'timeout' ? 'idle' : 'client_error');
     else if (this.#state.isAnswered)
       this.#cut(error instanceof RequestFault ? 'client_error' : 'upstream_error');
-    else this.#finish(error instanceof RequestFault ? error : upstreamFailure(error));
+    else this.#finish(error instanceof RequestFault ? error : noAnswer(error));
   }
 
   #cut(cause: RelayCause, severReason?: Reason): void {
@@ -240,11 +246,4 @@ class HttpExchange implements RelayHandle {
     this.#over.onBytes?.(way === 'up' ? bytes : 0, way === 'down' ? bytes : 0);
     return true;
   }
-}
-
-/** Time and size limits are ours; undici has one request to send, and no second try. */
-const agentOptions = { pipelining: 1, headersTimeout: 0, bodyTimeout: 0, maxHeaderSize: 65_536 } as const;
-
-function upstreamFailure(cause: unknown): ProxyError {
-  return new ProxyError('upstream_reset', 'relay', 'the destination gave no answer', { cause });
 }

@@ -72,7 +72,13 @@ function notAbsolute(text: string): Target {
 
 type Read = Exclude<Target, { kind: 'malformed' }>;
 
-function headProblem({ fields, target: whole }: RequestHead, path: string, target: Read): string | undefined {
+function headProblem(
+  { method, fields, target: whole }: RequestHead,
+  path: string,
+  target: Read,
+): string | undefined {
+  // Its answer would be a tunnel (RFC 9110 §9.3.6), and its content nobody's to read.
+  if (method === 'CONNECT') return 'CONNECT is not a request for a path';
   const hosts = valuesOf(fields, 'host');
   if (hosts.length !== 1) return 'there is not exactly one Host field';
   if (!isSameTarget(readAuthority(hosts[0] ?? '', httpPort), target))

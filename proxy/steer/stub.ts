@@ -78,9 +78,14 @@ function hear(socket: Datagrams, local: Endpoint, { deps, principalOf, reply }: 
     const peer = { address, port };
     const principal = principalOf(local, peer);
     // A source can be made up here: who is not known gets no answer, which could be aimed at somebody.
-    if (principal === undefined) return deps.observers.answered('silent');
-    const said = reply(message, { principal, peer, local });
-    if (said !== undefined) socket.send(said, port, address, ignore);
+    // Port 0 is nobody's: send() would throw, here where that would be the end of the process.
+    if (principal === undefined || port === 0) return deps.observers.answered('silent');
+    try {
+      const said = reply(message, { principal, peer, local });
+      if (said !== undefined) socket.send(said, port, address, ignore);
+    } catch (error) {
+      deps.observers.bug(error, 'head');
+    }
   });
 }
 

@@ -1,5 +1,5 @@
 // Going out through a parent proxy: what it is told, what its answers become, and that its credentials stay between the two.
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import type { ParentProxy } from '../../proxy/config-types.ts';
 import { loadSettings, ConfigError } from '../../proxy/config.ts';
@@ -8,7 +8,7 @@ import { readTold } from '../../proxy/config-sources.ts';
 import { dialer } from '../../proxy/parent.ts';
 import { buildHello } from '../helpers/hello.ts';
 import { startEcho, startOrigin, type Origin } from '../helpers/origin.ts';
-import { connectHead, dialProxy, readBytes } from '../helpers/proxy-client.ts';
+import { closed, connectHead, dialProxy, nextChunk, readBytes } from '../helpers/proxy-client.ts';
 import { address, allowing, publicAddress, startTestProxy, type TestProxy } from '../helpers/proxy.ts';
 import { loopbackGrant } from '../helpers/tcp-grant.ts';
 
@@ -115,6 +115,34 @@ t.test(
     t.match(await gone.connect('api.a.test:443'), { status: 502, body: { reason: 'dial_refused' } });
   },
 );
+
+t.test('two attempts that the parent answers at once are one tunnel, and the other is closed', async (t) => {
+  const asked: Socket[] = [];
+  const parent = await startOrigin(t, (socket) => {
+    socket.once('data', () => {
+      asked.push(socket);
+      // The second attempt begins while the first one waits.
+      if (asked.length === 2) for (const one of asked) one.write(yes);
+    });
+  });
+  const dial = dialer({
+    parent: { host: '127.0.0.1', port: parent.port, credentials: null },
+    resolvesNames: false,
+    resolver: { resolve: async () => [] },
+  });
+  const proxy = await startTestProxy(t, {
+    policy,
+    answers: () => [publicAddress, '93.184.215.15'],
+    deps: { dial },
+  });
+  const client = await dialProxy(proxy.port);
+  client.write(connectHead('api.a.test:443'));
+  await nextChunk(client);
+  await Promise.race(asked.map(async (socket) => await closed(socket)));
+  t.equal(asked.filter((socket) => socket.destroyed).length, 1, 'the loser');
+  client.destroy();
+  await Promise.all(asked.map(async (socket) => await closed(socket)));
+});
 
 t.test("a service on this machine's own loopback is not the parent's to reach", async (t) => {
   const origin = await startOrigin(t);

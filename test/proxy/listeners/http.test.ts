@@ -412,6 +412,47 @@ t.test('a slow reader holds the origin back instead of filling the memory', asyn
   t.match(close, { cause: 'both_ended' });
 });
 
+t.test('answers without content wait for a client that asks on and does not read', async (t) => {
+  let answered = 0;
+  const origin = await startOrigin(t, (socket) => {
+    socket.once('data', () => {
+      answered += 1;
+      socket.end(`HTTP/1.1 200 OK\r\nX: ${'a'.repeat(60_000)}\r\nContent-Length: 5\r\n\r\n`);
+    });
+  });
+  const proxy = await startTestProxy(t, { policy, origin: origin.port, settings: { idleTimeoutMs: 500 } });
+  const socket = await dialProxy(proxy.port);
+  socket.pause();
+  const count = 1000;
+  socket.write(head('http://plain.test/', [], 'HEAD').repeat(count));
+  while (proxy.closes.at(-1)?.cause !== 'idle') await proxy.closed(proxy.closes.length + 1);
+  t.ok(answered < count / 2, `${answered} were fetched before anybody read one`);
+  socket.destroy();
+});
+
+t.test('interim answers do not pile up before a client that does not read', async (t) => {
+  const all = 64 * 1024 * 1024;
+  let sent = 0;
+  const origin = await startOrigin(t, (socket) => {
+    const piece = Buffer.from(`HTTP/1.1 103 Early Hints\r\nLink: ${'a'.repeat(8000)}\r\n\r\n`.repeat(8));
+    const more = (): void => {
+      while (sent < all) {
+        sent += piece.length;
+        if (!socket.write(piece)) return;
+      }
+    };
+    socket.on('drain', more).once('data', more);
+  });
+  const proxy = await startTestProxy(t, { policy, origin: origin.port, settings: { idleTimeoutMs: 500 } });
+  const socket = await dialProxy(proxy.port);
+  socket.pause();
+  socket.write(head('http://plain.test/'));
+  const { cause, down } = await proxy.closed(1);
+  t.equal(cause, 'idle');
+  t.ok(down < all / 4, `${down} bytes were taken on for the client`);
+  socket.destroy();
+});
+
 t.test('an exchange is cut when it is idle, when it is severed, and when its client leaves', async (t) => {
   const origin = await startOrigin(t);
   const idle = await startTestProxy(t, { policy, origin: origin.port, settings: { idleTimeoutMs: 200 } });

@@ -125,6 +125,7 @@ t.test(
         'request_malformed',
       ],
       [`CONNECT plain.test:${port} HTTP/1.1\r\nHost: plain.test:${port}\r\n\r\n`, 400, 'request_malformed'],
+      [`CONNECT /path HTTP/1.1\r\nHost: plain.test:${port}\r\n\r\n`, 400, 'request_malformed'],
       [`OPTIONS * HTTP/1.1\r\nHost: plain.test:${port}\r\n\r\n`, 400, 'request_malformed'],
       ['GET / HTTP/1.1\r\n\r\n', 400, 'request_malformed'],
       [

@@ -1,4 +1,5 @@
 // The steering DNS on real sockets: what it answers, what it refuses, what it counts and puts on record.
+import { execFileSync } from 'node:child_process';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { parsePolicy } from '../../../policy/index.ts';
@@ -21,6 +22,7 @@ import {
   type QueryShape,
 } from '../../helpers/dns-client.ts';
 import { assertHolds } from '../../helpers/fuzz.ts';
+import { needs } from '../../helpers/needs.ts';
 import { testSettings } from '../../helpers/proxy.ts';
 
 const policy = parsePolicy(
@@ -189,6 +191,27 @@ t.test(
       Buffer.of(0, 0, 41, 2, 0, 0, 0, 0, 0, 0, 0),
       '512 bytes, no flag, no option',
     );
+  },
+);
+
+/** A datagram from port 0, which only a raw socket can send: port and bytes in hex are its arguments. */
+const fromPortZero = `
+use Socket;
+my ($port, $hex) = @ARGV;
+my $bytes = pack('H*', $hex);
+socket(my $raw, PF_INET, SOCK_RAW, 17) or die $!;
+send($raw, pack('nnnn', 0, $port, 8 + length $bytes, 0) . $bytes, 0, sockaddr_in(0, inet_aton('127.0.0.1'))) or die $!;`;
+
+t.test(
+  'a datagram from port 0 gets no answer, and ends nobody',
+  { skip: needs(t, ['root', 'perl']) },
+  async (t) => {
+    const { port, answers } = await startStub(t);
+    const query = buildQuery({ name: 'a.test' });
+    execFileSync('perl', ['-e', fromPortZero, String(port), query.toString('hex')]);
+    const [seen] = await askUdp(port, [query]);
+    t.equal(seen && shown(seen), 'noerror 127.0.0.1', 'the next one is answered');
+    t.same(answers, ['silent', 'address']);
   },
 );
 
