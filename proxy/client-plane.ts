@@ -6,7 +6,7 @@ import { admits } from './admission.ts';
 import type { ProxySettings } from './config.ts';
 import { chooseDataPlane } from './data-plane.ts';
 import type { Stage } from './errors.ts';
-import { createLimits, maxLingering } from './limits.ts';
+import { createLimits, endless, maxLingering } from './limits.ts';
 import { type Audit, createMetrics, createObserve, type Metrics, type PolicyFacts } from './observe/index.ts';
 import { watchOwnAddresses } from './own-addresses.ts';
 import { dialer } from './parent.ts';
@@ -120,8 +120,7 @@ export function limitsOf(settings: ProxySettings): Pick<Deps, 'limits' | 'waitin
     connectionBurst: burst,
   } = settings;
   const sizes = { maxTunnels, maxTunnelsPerPrincipal, now: () => performance.now() };
-  const endless = Number.MAX_SAFE_INTEGER;
-  const unhurried = { ...sizes, maxConnectionsPerSecond: endless, burst: endless };
+  const unhurried = { ...endless, ...sizes };
   return {
     limits: createLimits({ ...sizes, maxConnectionsPerSecond, burst }),
     waiting: createLimits(unhurried),
