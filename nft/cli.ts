@@ -7,6 +7,7 @@ import { FenceError, type FenceErrorCode } from './errors.ts';
 import { confirmTable } from './guard.ts';
 import { underLock } from './lock.ts';
 import { createResolvers } from './resolver.ts';
+import { secondLinks } from './second-links.ts';
 import { sessionPeer } from './session.ts';
 import { readSpecFile, specDefaults, specFromFlags, type SpecFlags } from './spec-source.ts';
 import { checkTable, type FenceSpec } from './spec.ts';
@@ -22,6 +23,7 @@ export function fenceIo(environment: Readonly<Record<string, string | undefined>
     nft: createNft(),
     bridges: createBridgeReader(),
     resolvers: createResolvers(),
+    secondLinks,
     folder: environment['SALLYPORT_STATE_DIR'] ?? '/run/sallyport',
     peer: async () => await sessionPeer(environment),
     stop: untilSignal,

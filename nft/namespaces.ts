@@ -70,9 +70,12 @@ export function enter(path: string): readonly string[] {
   return ['nsenter', `--net=${path}`, '--'];
 }
 
-/** What `ip -j ARGS` prints. Rejects with a FenceError. */
-export async function ipJson(args: readonly string[]): Promise<readonly Fields[]> {
-  return parse(await runIp(args));
+/** What `ip -j ARGS` prints, by default here. Rejects with a FenceError. */
+export async function ipJson(
+  args: readonly string[],
+  options: Parameters<typeof runIp>[1] = {},
+): Promise<readonly Fields[]> {
+  return parse(await runIp(args, options));
 }
 
 /** A namespace that ended meanwhile has no links. */

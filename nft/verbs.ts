@@ -12,6 +12,7 @@ import type { Resolvers } from './resolver.ts';
 import { linksOf, type FenceSpec } from './spec.ts';
 import type { WatchedNft } from './transaction.ts';
 import { verifyFence } from './verify.ts';
+import { secondLinks } from './second-links.ts';
 import { runWatch } from './watch-command.ts';
 
 /**
@@ -25,6 +26,7 @@ export interface FenceIo {
   readonly nft: WatchedNft;
   readonly bridges: BridgeReader;
   readonly resolvers: Resolvers;
+  readonly secondLinks: typeof secondLinks;
   /** Folder of locks and of rules that may come back. */
   readonly folder: string;
   /** Address from which this machine is being managed, where it is known. */
@@ -62,7 +64,7 @@ export const apply: Verb = async (io, spec, { json, confirm }) => {
   const words = `table inet ${table} is in place and reads back as planned, around ${interfaces.join(', ')}`;
   if (confirm === undefined) {
     await underLock(place, async () => await applyFence(io.nft, spec));
-    await io.resolvers.settle(spec);
+    await afterwards(io, spec);
     say({}, words);
     return exitCodes.ok;
   }
@@ -74,10 +76,16 @@ export const apply: Verb = async (io, spec, { json, confirm }) => {
   await underLock(place, async (lock) => {
     await applyUnlessUnconfirmed({ nft, spec, place, lock, peer, seconds, onPending, stop: io.stop() });
   });
-  await io.resolvers.settle(spec);
+  await afterwards(io, spec);
   say({ confirmed: true }, `table inet ${table} was confirmed and stays`);
   return exitCodes.ok;
 };
+
+/** What is no rule around the links themselves. */
+async function afterwards({ resolvers, secondLinks: find, err }: FenceIo, spec: FenceSpec): Promise<void> {
+  await resolvers.settle(spec);
+  for (const line of await find(spec)) err(`warning: ${line}`);
+}
 
 /** `30s` or `2m` in seconds, 1 s to 1 h. */
 function readSeconds(text: string): number {
@@ -93,14 +101,14 @@ function readSeconds(text: string): number {
 
 export const verify: Verb = async (io, spec, { json }) => {
   const differences = [...(await verifyFence(io.nft, spec)), ...(await io.resolvers.verify(spec))];
-  const bypasses = findBypasses(await io.nft.ruleset(), spec);
+  const bypasses = [...findBypasses(await io.nft.ruleset(), spec), ...(await io.secondLinks(spec))];
   const isSame = differences.length === 0;
   const holds = isSame && bypasses.length === 0;
   const drops = isSame ? await readDrops(io.nft, spec.table) : new Map<string, number>();
   const words = [
     ...(holds ? [`table inet ${spec.table} holds`] : []),
     ...(isSame ? [] : [`table inet ${spec.table} differs from the plan:`, ...differences.map(indent)]),
-    ...(bypasses.length === 0 ? [] : ['other tables go around it:', ...bypasses.map(indent)]),
+    ...(bypasses.length === 0 ? [] : ['there are ways around it:', ...bypasses.map(indent)]),
     ...(isSame ? [printDrops(drops)] : []),
   ];
   const facts = { table: spec.table, holds, differences, bypasses, drops: Object.fromEntries(drops) };

@@ -40,6 +40,7 @@ async function fence(
     folder: join(dir, 'state'),
     bridges: { read: async (spec: FenceSpec) => spec },
     resolvers: { settle: async () => {}, verify: async () => [], release: async () => {} },
+    secondLinks: async () => [],
     peer: async () => undefined,
     stop: () => AbortSignal.abort(),
     out: (text: string) => void (said.out += `${text}\n`),

@@ -228,6 +228,22 @@ for (const bridgeNf of ['0', '1'] as const) {
     });
     if (bridgeNf === '1') return;
 
+    await t.test('a member with a link elsewhere is told of, and the proxy with one is not', async (t) => {
+      for (const ns of [lan.p, lan.a])
+        await ns.must(['ip', 'link', 'add', 'up1', 'type', 'veth', 'peer', 'name', 'up2']);
+      t.match(await lan.fence('apply', ...words), { code: 0, stderr: '' }, 'down it leads nowhere');
+      t.match(await lan.fence('verify', ...words), { code: 0 });
+      for (const ns of [lan.p, lan.a]) await ns.must(['ip', 'link', 'set', 'up1', 'up']);
+      const line = 'the member at `v-a` has another link, `up1`, which no fence is around';
+      t.match(await lan.fence('apply', ...words), { code: 0, stderr: `warning: ${line}\n` });
+      t.match(await lan.fence('verify', ...words), {
+        code: 1,
+        stdout: `there are ways around it:\n  ${line}\n`,
+      });
+      for (const ns of [lan.p, lan.a]) await ns.must(['ip', 'link', 'del', 'up1']);
+      t.match(await lan.fence('verify', ...words), { code: 0 });
+    });
+
     await t.test('the watch follows members that come and go, and puts the bridge table back', async (t) => {
       await lan.fence('apply', ...words);
       const watch = lan.start('watch', ...words);
