@@ -1,6 +1,7 @@
 // undici as one exchange uses it: it writes one request to a socket that it is given and reads the answer. Opens nothing.
 import type { Socket } from 'node:net';
 import type { Client } from 'undici';
+import { resetSocket } from '../sockets.ts';
 
 /** Hands out the socket. */
 export type Connect = (_: unknown, callback: (...result: [null, Socket] | [Error, null]) => void) => void;
@@ -14,3 +15,12 @@ export async function agentOver(host: string, connect: Connect): Promise<Client>
 
 /** Time and size limits are ours; undici has one request to send, and no second try. */
 const options = { pipelining: 1, headersTimeout: 0, bodyTimeout: 0, maxHeaderSize: 65_536 } as const;
+
+/**
+ * Resets the socket of an agent. The agent hears of an error first: a socket that closes without one is the end of the answer to it, and when the request has
+ * failed meanwhile, that is a failed assertion in an event, where nobody catches.
+ */
+export function breakOff(socket: Socket): void {
+  socket.emit('error', new Error('the exchange is over'));
+  resetSocket(socket);
+}

@@ -7,9 +7,9 @@ import type { Reason } from '../../policy/index.ts';
 import { SocketConn, type Conn } from '../conn/index.ts';
 import { noAnswer, RequestFault } from '../errors.ts';
 import type { RelayCause, RelayEnd, RelayHandle } from '../relay/index.ts';
-import { hearErrors, resetSocket } from '../sockets.ts';
+import { hearErrors } from '../sockets.ts';
 import type { Exchange, ExchangeRequest } from '../types.ts';
-import { agentOver, type Connect } from './http-agent.ts';
+import { agentOver, breakOff, type Connect } from './http-agent.ts';
 import { answerFraming, answerHead, fieldsOf, framed, lastPiece, type AnswerFraming } from './http-answer.ts';
 import { BodyCut, readBody } from './http-body.ts';
 import { headBytes, type HttpRequest } from './http-target.ts';
@@ -219,7 +219,7 @@ class HttpExchange implements RelayHandle {
     this.#leave();
     // Not within undici's own call.
     queueMicrotask(() => {
-      if (end instanceof Error || end.cause !== 'both_ended') resetSocket(this.#socket);
+      if (end instanceof Error || end.cause !== 'both_ended') breakOff(this.#socket);
       this.#destroyAgent();
     });
     const { up: upBytes, down: downBytes } = this.#bytes;

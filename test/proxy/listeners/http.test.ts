@@ -1,6 +1,7 @@
 // Plain HTTP on the proxy port, on a live proxy: what reaches the origin, what comes back, and that each request is judged by itself.
 import { once } from 'node:events';
 import { request as ask, type IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import t from 'tap';
 import { startHttpOrigin } from '../../helpers/http-origin.ts';
 import { startOrigin } from '../../helpers/origin.ts';
@@ -411,6 +412,34 @@ t.test('a slow reader holds the origin back instead of filling the memory', asyn
   const close = await proxy.closed(51);
   t.match(close, { cause: 'both_ended' });
 });
+
+t.test(
+  'an exchange that is cut between content and an answer without a length takes nobody along',
+  async (t) => {
+    const origin = await startOrigin(t, (socket) => {
+      socket.on('end', () => socket.end());
+      socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\n\r\nearly'));
+    });
+    const proxy = await startTestProxy(t, { policy, origin: origin.port, settings });
+    const half = async (): Promise<Socket> => {
+      const socket = await dialProxy(proxy.port);
+      socket.write(`${head('http://plain.test/', ['Content-Length: 10'], 'POST')}half`);
+      let said = '';
+      while (!said.includes('early')) said += String(await nextChunk(socket));
+      return socket;
+    };
+    (await half()).resetAndDestroy();
+    t.match(await proxy.closed(1), { cause: 'client_error' });
+    await closed(await origin.connection(0));
+    const severed = await half();
+    proxy.deps.table.severWhere(() => true, 'policy_changed');
+    t.match(await proxy.closed(2), { cause: 'severed' });
+    await Promise.all([closed(severed), closed(await origin.connection(1))]);
+    const refused = await whole(proxy, head('http://evil.test/'));
+    t.match(refused, /^HTTP\/1\.1 403 /u, 'it still answers');
+    t.same(proxy.bugs, []);
+  },
+);
 
 t.test('answers without content wait for a client that asks on and does not read', async (t) => {
   let answered = 0;

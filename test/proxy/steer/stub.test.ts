@@ -22,7 +22,7 @@ import {
   type QueryShape,
 } from '../../helpers/dns-client.ts';
 import { assertHolds } from '../../helpers/fuzz.ts';
-import { needs } from '../../helpers/needs.ts';
+import { findProgram, needs } from '../../helpers/needs.ts';
 import { testSettings } from '../../helpers/proxy.ts';
 
 const policy = parsePolicy(
@@ -208,7 +208,7 @@ t.test(
   async (t) => {
     const { port, answers } = await startStub(t);
     const query = buildQuery({ name: 'a.test' });
-    execFileSync('perl', ['-e', fromPortZero, String(port), query.toString('hex')]);
+    execFileSync(findProgram('perl') ?? '', ['-e', fromPortZero, String(port), query.toString('hex')]);
     const [seen] = await askUdp(port, [query]);
     t.equal(seen && shown(seen), 'noerror 127.0.0.1', 'the next one is answered');
     t.same(answers, ['silent', 'address']);
