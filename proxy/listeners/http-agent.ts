@@ -3,11 +3,17 @@ import type { Socket } from 'node:net';
 import type { Client } from 'undici';
 import { resetSocket } from '../sockets.ts';
 
-/** Hands out the socket. */
-export type Connect = (_: unknown, callback: (...result: [null, Socket] | [Error, null]) => void) => void;
+type Callback = (...result: [null, Socket] | [Error, null]) => void;
 
-/** For one request to `host`, over what `connect` hands out. */
-export async function agentOver(host: string, connect: Connect): Promise<Client> {
+/** For one request to `host` over `socket`: undici has no other way out. */
+export async function agentOver(host: string, socket: Socket): Promise<Client> {
+  const connect = (_: unknown, callback: Callback): void => {
+    // Later: undici does not go on by itself after an answer within the call.
+    setImmediate(() => {
+      if (socket.destroyed) callback(new Error('the connection is gone'), null);
+      else callback(null, socket);
+    });
+  };
   // 90 ms to load: not for a proxy whose policy has no plain HTTP.
   const { Client: Agent } = await import('undici');
   return new Agent(`http://${host}`, { ...options, connect });

@@ -4,8 +4,8 @@ import { endToEnd } from './http-fields.ts';
 import { statedLength } from './http-framing.ts';
 import type { Field } from './request-head.ts';
 
-/** `close`: the content ends with the connection. */
-export type AnswerFraming = 'none' | 'length' | 'chunked' | 'close';
+/** `rechunked`: in chunks of ours, and upstream's end of the connection is the end. `close`: the same, and so it ends for the client. */
+export type AnswerFraming = 'none' | 'length' | 'chunked' | 'rechunked' | 'close';
 
 export interface Answer {
   readonly status: number;
@@ -22,7 +22,17 @@ export function answerFraming(
   if (request.method === 'HEAD' || status === 204 || status === 304) return 'none';
   if (stated === 'unknown') return undefined;
   if (typeof stated === 'number') return 'length';
-  return request.minor === 1 ? 'chunked' : 'close';
+  if (request.minor === 0) return 'close';
+  return stated === 'chunked' ? 'chunked' : 'rechunked';
+}
+
+/** Whether the connection's end may be all that says that the content is whole. */
+export function endsWithConnection(framing: AnswerFraming): boolean {
+  return framing === 'rechunked' || framing === 'close';
+}
+
+function isChunked(framing: AnswerFraming): boolean {
+  return framing === 'chunked' || framing === 'rechunked';
 }
 
 /** Head bytes with their empty line. `extra` are lines of ours. */
@@ -38,7 +48,7 @@ export function answerHead(
     `HTTP/1.1 ${status} ${statusText.replaceAll(/[^\t\u0020-\u007e]/gu, '')}`,
     ...endToEnd(fields).map(([name, value]) => `${name}: ${value}`),
     ...(keepsLength && typeof length === 'number' ? [`Content-Length: ${length}`] : []),
-    ...(framing === 'chunked' ? ['Transfer-Encoding: chunked'] : []),
+    ...(isChunked(framing) ? ['Transfer-Encoding: chunked'] : []),
     ...extra,
   ];
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
@@ -46,7 +56,7 @@ export function answerHead(
 
 /** One piece of content as it goes to the client. */
 export function framed(piece: Buffer, framing: AnswerFraming): Buffer {
-  if (framing !== 'chunked') return piece;
+  if (!isChunked(framing)) return piece;
   return Buffer.concat([Buffer.from(`${piece.length.toString(16)}\r\n`), piece, crlf]);
 }
 
@@ -54,7 +64,7 @@ const crlf = Buffer.from('\r\n');
 
 /** What ends the content. */
 export function lastPiece(framing: AnswerFraming): string {
-  return framing === 'chunked' ? '0\r\n\r\n' : '';
+  return isChunked(framing) ? '0\r\n\r\n' : '';
 }
 
 /** Names and values in turn, as undici has them, bytes read as latin1; names in lower case. */

@@ -9,8 +9,16 @@ import { noAnswer, RequestFault } from '../errors.ts';
 import type { RelayCause, RelayEnd, RelayHandle } from '../relay/index.ts';
 import { hearErrors } from '../sockets.ts';
 import type { Exchange, ExchangeRequest } from '../types.ts';
-import { agentOver, breakOff, type Connect } from './http-agent.ts';
-import { answerFraming, answerHead, fieldsOf, framed, lastPiece, type AnswerFraming } from './http-answer.ts';
+import { agentOver, breakOff } from './http-agent.ts';
+import {
+  answerFraming,
+  answerHead,
+  endsWithConnection,
+  fieldsOf,
+  framed,
+  lastPiece,
+  type AnswerFraming,
+} from './http-answer.ts';
 import { BodyCut, readBody } from './http-body.ts';
 import { headBytes, type HttpRequest } from './http-target.ts';
 
@@ -82,7 +90,7 @@ class HttpExchange implements RelayHandle {
     const { method, path, host, fields, framing, isUpgrade } = this.#request;
     const length = framing.kind === 'length' ? ['content-length', String(framing.bytes)] : [];
     try {
-      const agent = await agentOver(host, this.#connect);
+      const agent = await agentOver(host, this.#socket);
       if (this.#isOver || !this.#count('up', headBytes(this.#request))) return;
       this.#destroyAgent = () => void agent.destroy().catch(() => {});
       const headers = ['host', host, ...fields, ...length];
@@ -95,15 +103,6 @@ class HttpExchange implements RelayHandle {
       this.#fail(error);
     }
   }
-
-  /** The granted socket, once: undici has no other way out. */
-  readonly #connect: Connect = (_, callback) => {
-    // Later: undici does not go on by itself after an answer within the call.
-    setImmediate(() => {
-      if (this.#socket.destroyed) callback(new Error('the connection is gone'), null);
-      else callback(null, this.#socket);
-    });
-  };
 
   async *#body(framing: Exclude<HttpRequest['framing'], { kind: 'none' }>): AsyncGenerator<Buffer, void> {
     const { idleTimeoutMs: timeoutMs } = this.#over;
@@ -133,19 +132,15 @@ class HttpExchange implements RelayHandle {
   #answer(controller: Dispatcher.DispatchController, status: number, statusText: string): void {
     if (this.#isOver) return;
     const answer = { status, statusText, fields: fieldsOf(controller.rawHeaders) };
-    // A 101 that is an answer to a wish comes as an upgrade.
-    if (status === 101) {
-      this.#fail(new Error('the answer switches protocols without being asked'));
-      return;
-    }
-    if (status < 200) {
+    if (status < 200 && status !== 101) {
       // An interim answer (103): HTTP/1.0 has none. undici does not wait for room within one: a client that does not read goes without.
       if (this.#request.minor === 1 && !this.#client.isCongested) this.#tell(answerHead(answer, 'none', []));
       return;
     }
-    const framing = answerFraming(answer, this.#request);
+    // A 101 that is an answer to a wish comes as an upgrade.
+    const framing = status === 101 ? undefined : answerFraming(answer, this.#request);
     if (framing === undefined) {
-      this.#fail(new Error('the answer has a transfer coding other than chunked'));
+      this.#fail(new Error('the answer has a coding other than chunked, or switches protocols unasked'));
       return;
     }
     this.#framing = framing;
@@ -185,6 +180,11 @@ class HttpExchange implements RelayHandle {
 
   #end(): void {
     if (this.#isOver) return;
+    // undici takes a reset for the end of an answer that has no other.
+    if (this.#socket.errored !== null && endsWithConnection(this.#framing)) {
+      this.#cut('upstream_error');
+      return;
+    }
     const isReusable = this.#mayGoOn && this.#isBodyRead;
     const last = lastPiece(this.#framing);
     if (isReusable) this.#client.write(last);

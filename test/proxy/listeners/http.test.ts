@@ -7,6 +7,7 @@ import { startHttpOrigin } from '../../helpers/http-origin.ts';
 import { startOrigin } from '../../helpers/origin.ts';
 import { closed, dialProxy, nextChunk, readBytes } from '../../helpers/proxy-client.ts';
 import { startTestProxy, type TestProxy } from '../../helpers/proxy.ts';
+import { wasReset } from '../../helpers/tcp.ts';
 
 const reason = 'test';
 const policy = {
@@ -502,6 +503,39 @@ t.test('an exchange is cut when it is idle, when it is severed, and when its cli
   leaver.resetAndDestroy();
   await closed(far);
   t.match(await proxy.closed(2), { cause: 'client_error' });
+});
+
+t.test('an answer that only its connection ends is whole at a FIN, and cut at a reset', async (t) => {
+  for (const [end, minor] of [
+    ['end', 1],
+    ['reset', 1],
+    ['reset', 0],
+  ] as const) {
+    const origin = await startOrigin(t, (socket) => {
+      socket.once('data', () => socket.write(`HTTP/1.1 200 OK\r\n\r\npart`));
+    });
+    const proxy = await startTestProxy(t, { policy, origin: origin.port, settings });
+    const socket = await dialProxy(proxy.port);
+    let said = '';
+    socket.on('data', (piece: Buffer) => {
+      said += piece.toString();
+    });
+    const reset = end === 'reset' ? wasReset(socket) : null;
+    socket.write(head('http://plain.test/').replace('HTTP/1.1', `HTTP/1.${minor}`));
+    while (!said.includes('part')) await once(socket, 'data');
+    const far = await origin.connection(0);
+    if (end === 'end') far.end();
+    else far.resetAndDestroy();
+    const { cause } = await proxy.closed(1);
+    if (end === 'end') {
+      while (!said.endsWith('0\r\n\r\n')) await once(socket, 'data');
+      t.equal(cause, 'both_ended');
+      socket.destroy();
+    } else {
+      t.equal(cause, 'upstream_error');
+      t.equal(await reset, true, `HTTP/1.${minor}: the client cannot take it for whole`);
+    }
+  }
 });
 
 t.test("Node's own http client is served, agent and all", async (t) => {
