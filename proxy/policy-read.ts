@@ -1,7 +1,7 @@
 // Reads the policy file into a policy without holding up the proxy: a small one at once, a large one in a thread. Keeps nothing.
 import { readPolicyBytes, type Policy, type RunService } from '../policy/index.ts';
 import { checkedPolicy } from './policy-check.ts';
-import { checkInThread, threadBounds, type ThreadBounds } from './policy-thread.ts';
+import { canStartThread, checkInThread, threadBounds, type ThreadBounds } from './policy-thread.ts';
 
 export interface PolicySource {
   readonly path: string;
@@ -16,5 +16,6 @@ export async function readPolicy({ path, services, thread = {}, signal }: Policy
   const bytes = await readPolicyBytes(path);
   const bounds = { ...threadBounds, ...thread };
   const job = { path, bytes, services };
-  return bytes.length < bounds.fromBytes ? checkedPolicy(job) : await checkInThread(job, bounds, signal);
+  const isOwn = bytes.length < bounds.fromBytes || !canStartThread();
+  return isOwn ? checkedPolicy(job) : await checkInThread(job, bounds, signal);
 }

@@ -1,5 +1,6 @@
 // Checks a large policy in a thread of its own, within bounds of time and memory, and takes over what it made without a copy. The
 // thread ends with its one answer; that it dies is an error like any other.
+import { accessSync, constants } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { Policy, type IndexedImage } from '../policy/index.ts';
 import type { PolicyJob } from './policy-check.ts';
@@ -24,6 +25,18 @@ export type ThreadAnswer = { readonly image: IndexedImage } | { readonly error: 
 const help =
   'make the policy smaller: name hosts by `*.` where that is meant, or split it among several proxies';
 
+const threadFile = new URL('policy-worker.ts', import.meta.url);
+
+/** False once root was given up in a checkout that only root may enter: then the proxy checks the policy itself, however long it takes. */
+export function canStartThread(): boolean {
+  try {
+    accessSync(threadFile, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * The policy of `job`, whose bytes are taken away. Throws Error with what is wrong, or why there is no answer. No thread is left after it.
  */
@@ -33,7 +46,7 @@ export async function checkInThread(
   signal?: AbortSignal,
 ): Promise<Policy> {
   signal?.throwIfAborted();
-  const worker = new Worker(new URL('policy-worker.ts', import.meta.url), {
+  const worker = new Worker(threadFile, {
     workerData: job,
     transferList: ownBuffer(job.bytes),
     // Nothing of how this process was started matters to it.

@@ -14,9 +14,13 @@ export async function agentOver(host: string, socket: Socket): Promise<Client> {
       else callback(null, socket);
     });
   };
-  // 90 ms to load: not for a proxy whose policy has no plain HTTP.
-  const { Client: Agent } = await import('undici');
+  const { Client: Agent } = await loadHttpAgent();
   return new Agent(`http://${host}`, { ...options, connect });
+}
+
+/** 90 ms the first time: not for a proxy whose policy has no plain HTTP, unless it must be now. */
+export async function loadHttpAgent(): Promise<typeof import('undici')> {
+  return await import('undici');
 }
 
 /** Time and size limits are ours; undici has one request to send, and no second try. */
