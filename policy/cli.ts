@@ -32,7 +32,7 @@ function policyCommand(): Command {
       command('check', 'decide as the proxy does: name, port and protocol', [
         'github.com',
         'gist.github.com:22 --json',
-        '--mode http deb.debian.org',
+        '--mode http mirror.example',
       ])
         .argument('<target...>', 'host or host:port; without a port 443, with --mode http 80')
         .addOption(modeOption())
