@@ -7,7 +7,7 @@ import { checkHostsFile } from './hosts-file.ts';
 import { holdLifeline } from './lifeline.ts';
 import { type Audit, createAudit } from './observe/index.ts';
 import { checkPolicyFile, openPolicyStore, type PolicyStore, type ReloadResult } from './policy-store.ts';
-import { loadHttpAgent } from './listeners/index.ts';
+import { warmHttpAgent } from './listeners/index.ts';
 import { dropPrivileges } from './privileges.ts';
 import { unservedSince } from './unserved.ts';
 import { within } from './within.ts';
@@ -121,7 +121,7 @@ function adminParts({
 /** Gives up what only the start needed, and sees whether it was too much. */
 async function settle(settings: ProxySettings, carrier: Carrier): Promise<void> {
   // Whoever has given up root may not be let into this checkout any more.
-  if (settings.user !== null) await loadHttpAgent();
+  if (settings.user !== null) await warmHttpAgent();
   dropPrivileges(settings.user);
   if (settings.user !== null) await checkPolicyFile(settings.policy);
   if (settings.hosts !== null) checkHostsFile(settings.hosts);

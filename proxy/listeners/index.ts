@@ -7,7 +7,7 @@ import { proxyDoor } from './proxy-port.ts';
 import { serviceDoor } from './service.ts';
 import { transparentDoor } from './transparent.ts';
 
-export { loadHttpAgent } from './http-agent.ts';
+export { warmHttpAgent } from './http-agent.ts';
 
 /** One port to have: where and what for. Plain data, so that another process can be told of it. */
 export interface Place {
