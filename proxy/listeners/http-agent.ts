@@ -16,7 +16,7 @@ export async function agentOver(host: string, socket: Socket): Promise<Client> {
       else callback(null, socket);
     });
   };
-  // 90 ms to load: not for a proxy whose policy has no plain HTTP.
+  // 90 ms to load: at the first request, unless root was given up (warmHttpAgent).
   const { Client: Agent } = await import('undici');
   return new Agent(`http://${host}`, { ...options, connect: lend });
 }
